@@ -1,0 +1,36 @@
+# Two commands: `make quickstart` runs a real study and says where its report is; `make test` checks everything.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: quickstart test lint format clean
+
+$(BIN)/codestage: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "codestage needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(BIN)/pytest: $(BIN)/codestage
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+quickstart: $(BIN)/codestage
+	@test -e quickstart.yaml || $(BIN)/codestage init quickstart
+	$(BIN)/codestage run quickstart.yaml
+
+test: $(BIN)/pytest
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+lint: $(BIN)/pytest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(BIN)/pytest
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist
