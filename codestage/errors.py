@@ -1,4 +1,4 @@
-"""The two errors meant for people. Anything else that escapes is a bug of ours and keeps its traceback."""
+"""The two errors meant for people. Anything else that escapes is a bug and keeps its traceback."""
 
 
 class UserError(Exception):

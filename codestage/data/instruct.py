@@ -22,6 +22,6 @@ def response(answer: str, *, rationale: str | None = None) -> str:
 
 
 def split_response(text: str) -> tuple[str | None, str | None]:
-    """(reasoning, answer) of what a model produced after a `cot` prompt; answer None if it never gave one."""
+    """(reasoning, answer) of what a model wrote after a `cot` prompt; None if it gave no answer."""
     reasoning, marker, answer = text.partition(ANSWER)
     return reasoning.strip() or None, answer.strip() if marker else None

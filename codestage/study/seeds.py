@@ -1,4 +1,4 @@
-"""Named child seeds: every random choice has a name, so that arms of a study share it or don't, on purpose."""
+"""Named child seeds: every random choice has a name, so arms share it or don't, on purpose."""
 
 import hashlib
 
