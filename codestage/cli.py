@@ -1,0 +1,259 @@
+"""The commands. Each is thin: it calls one part and shows what comes back.
+
+Exit status: 0 done, 1 failed under way, 2 bad input. Parts are imported inside the commands, so
+that `codestage --help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from codestage.errors import RunError, UserError
+
+app = typer.Typer(
+    help="At which training stage, in what dose and order does code data help a model reason?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+StudyArg = Annotated[Path, typer.Argument(metavar="STUDY", help="the study file (YAML)")]
+FolderArg = Annotated[
+    Path, typer.Argument(metavar="DIR", help="results folder of a study, or its study file")
+]
+Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
+
+
+def show_json(answer: Any) -> None:
+    print(json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A plain table. Cells are shown as they are: nothing in them is read as markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text("–" if cell is None else str(cell)) for cell in row])
+    Console().print(table)
+
+
+def results_folder(path: Path) -> Path:
+    """The results folder meant by `path`: itself, or the one beside a study file."""
+    return path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
+
+
+@app.command()
+def init(
+    preset: Annotated[str, typer.Argument(help="see `codestage presets`")] = "quickstart",
+    to: Annotated[Path | None, typer.Option(help="file to write; default PRESET.yaml")] = None,
+) -> None:
+    """Write a preset study file to start from."""
+    from codestage.study.presets import preset_text
+
+    text = preset_text(preset)
+    target = to or Path(f"{preset}.yaml")
+    if target.exists():
+        raise UserError(f"{target} exists already; remove it or name another file with --to")
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}: {error.strerror}; name another with --to"
+        ) from None
+    print(f"wrote {target}\nnext: codestage plan {target}; codestage run {target}")
+
+
+@app.command()
+def presets(as_json: Json = False) -> None:
+    """Names of the preset studies."""
+    from codestage.study.presets import preset_names
+
+    names = preset_names()
+    show_json(names) if as_json else print("\n".join(names))
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of the study file, for editors."""
+    from codestage.study.schema_json import json_schema
+
+    show_json(json_schema())
+
+
+@app.command()
+def tasks(as_json: Json = False) -> None:
+    """The evaluation tasks: domain, suite, metric, chance level, items, source."""
+    from codestage.evaluate.tasks import all_tasks
+
+    keys = ["name", "domain", "suite", "metric", "chance", "items", "source"]
+    rows = [task.summary() for task in all_tasks()]
+    if as_json:
+        show_json([{key: row[key] for key in keys} for row in rows])
+    else:
+        show_table("tasks", keys, [[row[key] for key in keys] for row in rows])
+
+
+@app.command()
+def plan(study: StudyArg, as_json: Json = False) -> None:
+    """What a study would cost and could detect, before anything is spent."""
+    from codestage.engine.plan import plan as make_plan
+
+    answer = make_plan(study)
+    if as_json:
+        show_json(answer)
+        return
+    shown = [
+        ("arms", f"{answer['arms']:,}"),
+        ("runs (arms × seeds)", f"{answer['runs']:,}"),
+        ("steps (unshared)", f"{answer['steps']:,} ({answer['steps_unshared']:,})"),
+        ("tokens (unshared)", f"{answer['tokens']:,} ({answer['tokens_unshared']:,})"),
+        ("FLOPs", f"{answer['flops']:.3g}"),
+        ("hours", f"{answer['hours']:.2f}"),
+        ("memory, GB", f"{answer['memory_gb']:.2f}"),
+    ]
+    show_table(f"plan of {study}", ["", "value"], [list(row) for row in shown])
+    print()
+    mde = answer["minimum_detectable_effect"]
+    show_table(
+        "minimum detectable effect (80 % power)",
+        ["level", "name", "points"],
+        [[row["level"], row["name"], f"{row['points']:.1f}"] for row in mde["rows"]],
+    )
+    for warning in answer["warnings"]:
+        print(f"warning: {warning}")
+
+
+@app.command()
+def mix(
+    study: StudyArg,
+    arm: Annotated[str, typer.Option(help="name of the arm, as in `codestage plan`")],
+    stage: Annotated[str, typer.Option(help="name of the stage")],
+    out: Annotated[Path | None, typer.Option(help="results folder to keep shards in")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the batches of one stage really hold, counted from the batches."""
+    from codestage.engine.mix import mix as count
+
+    answer = count(study, arm=arm, stage=stage, out=out or results_folder(study))
+    if as_json:
+        show_json(answer)
+        return
+    sources = list(answer["total"]["by_source"])
+    rows = [
+        [name, f"{part['tokens']:,}"] + [f"{part['by_source'].get(s, 0):,}" for s in sources]
+        for name, part in [
+            *((f"phase {i}", phase) for i, phase in enumerate(answer["phases"], 1)),
+            ("total", answer["total"]),
+        ]
+    ]
+    show_table(f"{arm}, {stage}: tokens", ["", "all", *sources], rows)
+
+
+@app.command()
+def run(
+    study: StudyArg,
+    out: Annotated[Path | None, typer.Option(help="results folder; default beside STUDY")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a core")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="progress as JSON lines")] = False,
+) -> None:
+    """Run a study, or go on with it: whatever is finished already is not done again."""
+    from codestage.engine.display import Display
+    from codestage.engine.run import run as run_study
+
+    folder = out or results_folder(study)
+    with Display(as_json=as_json) as display:
+        files = run_study(study, folder, workers=workers, on_event=display.event)
+    show_json({"report": str(files.html)}) if as_json else print(f"report: {files.html}")
+
+
+@app.command()
+def status(folder: FolderArg, as_json: Json = False) -> None:
+    """How far a study is: works while it runs and afterwards."""
+    from codestage.engine.progress import status as read_status
+
+    answer = read_status(results_folder(folder))
+    if as_json:
+        show_json(answer)
+        return
+    steps = answer["steps"]
+    print(f"{answer['study']}: {answer['state']}")
+    print("steps: " + ", ".join(f"{count} {name}" for name, count in steps.items()))
+    print(f"tokens: {answer['tokens_done']:,} of {answer['tokens_total']:,}")
+    if answer["seconds_left"] is not None:
+        print(f"time left: about {answer['seconds_left'] / 60:.0f} min")
+    for step in answer["running"]:
+        print("running: " + ", ".join(f"{k} {v}" for k, v in step.items()))
+
+
+@app.command()
+def report(folder: FolderArg, as_json: Json = False) -> None:
+    """Make the report again from the records, and show the effects."""
+    from codestage.engine.results import rebuild
+
+    effects, files = rebuild(results_folder(folder))
+    if as_json:
+        show_json(effects)
+        return
+    rows = [
+        [e["label"], e["metric"], e["estimate"], e["low"], e["high"], e["p_adjusted"], e["verdict"]]
+        for e in effects["effects"]
+        if e["level"] == "overall"
+    ]
+    columns = ["effect, overall", "metric", "estimate", "low", "high", "adjusted p", "verdict"]
+    show_table("", columns, rows)
+    print(f"report: {files.html}")
+
+
+@app.command()
+def audit(
+    table: Annotated[Path, typer.Argument(metavar="CSV", help="published accuracies")],
+    as_json: Json = False,
+) -> None:
+    """What published numbers can bear: which differences exceed sampling error."""
+    from codestage.analyse.audit import audit as audit_table
+
+    answer = audit_table(table)
+    if as_json:
+        show_json(answer)
+        return
+    columns = list(answer["differences"][0]) if answer["differences"] else []
+    rows = [[row[c] for c in columns] for row in answer["differences"]]
+    show_table(f"audit of {table}", columns, rows)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine offers: cores, memory, disk, compiler, library versions."""
+    from codestage.engine.doctor import examine
+
+    answer = examine()
+    if as_json:
+        show_json(answer)
+        return
+    for name, value in answer.items():
+        print(f"{name}: {value}")
+
+
+def main() -> None:
+    """Entry point: turns the two errors meant for people into one message and an exit status."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
