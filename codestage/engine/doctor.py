@@ -6,6 +6,10 @@ import platform
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
@@ -14,9 +18,7 @@ def examine() -> dict[str, object]:
     """Cores, memory, disk, compiler, matrix-product speed and library versions of this machine."""
     import psutil
 
-    compiler = next(
-        (path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None
-    )
+    compilers = [path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))]
     missing = "none: training runs uncompiled, about half as fast; install g++"
     return {
         "python": platform.python_version(),
@@ -47,7 +49,7 @@ def matmul_gflops(size: int = 1024, seconds: float = 0.2) -> dict[str, float]:
         torch.set_num_threads(threads)
 
 
-def _speed(matrix: "torch.Tensor", seconds: float) -> float:  # noqa: F821
+def _speed(matrix: "torch.Tensor", seconds: float) -> float:
     matrix @ matrix  # the first product sets things up
     start, products = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < seconds:
