@@ -198,6 +198,6 @@ def check(
         raise UserError(
             f"source {name!r}: {asked:,} tokens are asked of it{earlier}, which takes "
             f"{used - before[name]:,} rows; it holds {held.tokens:,} tokens in {held.rows:,} rows "
-            f"of {held.seq_len} and may be seen {epochs[name]:g} times, so {allowed:,} rows in all.\n"
+            f"of {held.seq_len} and may be seen {epochs[name]:g} times: {allowed:,} rows.\n"
             f"  Do one of: {'; '.join(mends)}; add documents to {name!r}; lower its share."
         )

@@ -150,7 +150,7 @@ def _prepare_examples(examples: Sequence[Example], target: _Target) -> ShardMeta
         append(target.out / "rows.tokens", tokens)
         append(target.out / "rows.mask", mask)
     append(target.out / "rows.counts", counts)
-    kept = [examples[number] for number in fits]
+    kept = [examples[number] for number in fits.tolist()]
     return target.meta(
         rows=len(packed),
         tokens=int(counts.sum()),

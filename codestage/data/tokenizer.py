@@ -15,7 +15,7 @@ from codestage.errors import RunError, UserError
 SPECIAL = ("<|endoftext|>", "<|pad|>")  # ids 0 and 1
 SMALLEST = len(SPECIAL) + 256  # every byte has a token, so nothing is ever unknown
 # Words with the space before them, digits one by one (so that numbers have places), runs of signs,
-# and runs of spaces without the one that belongs to the next word (so that indentation is few tokens).
+# and runs of spaces but for the one that belongs to the next word (so that indentation is short).
 SPLIT = r"'(?:[sdmt]|ll|ve|re)\b| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
@@ -65,8 +65,8 @@ def train(
     """
     if vocab_size < SMALLEST:
         raise UserError(
-            f"tokenizer: vocab_size is {vocab_size:,}, but {SMALLEST} tokens are needed for the 256 "
-            f"bytes and {len(SPECIAL)} special tokens. Set vocab_size to {SMALLEST} or more."
+            f"tokenizer: vocab_size is {vocab_size:,}, but {SMALLEST} tokens are needed for the "
+            f"256 bytes and {len(SPECIAL)} special tokens. Set vocab_size to {SMALLEST} or more."
         )
     samples = {name: _sample(texts, characters) for name, texts in sources.items()}
     sizes = {name: sum(map(len, sample)) for name, sample in samples.items()}
@@ -109,8 +109,8 @@ def load(folder: Path) -> Tokenizer:
     ids = tuple(inner.token_to_id(token) for token in SPECIAL)
     if ids != (END_OF_TEXT, PAD):
         raise RunError(
-            f"{path}: {SPECIAL[0]} and {SPECIAL[1]} must be tokens {END_OF_TEXT} and {PAD}, but are "
-            f"{ids[0]} and {ids[1]}. Use a tokenizer that codestage trained."
+            f"{path}: {SPECIAL[0]} and {SPECIAL[1]} must be tokens {END_OF_TEXT} and {PAD}, but "
+            f"are {ids[0]} and {ids[1]}. Use a tokenizer that codestage trained."
         )
     return Tokenizer(inner)
 
