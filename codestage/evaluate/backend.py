@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from codestage.data.shards import END_OF_TEXT
+from codestage.data.tokenizer import Tokenizer
 from codestage.errors import UserError
 from codestage.evaluate.cache import new_cache
-from codestage.evaluate.text import TextCodec
 from codestage.evaluate.tree import Tree, forest
 
 Ids = Sequence[int]
@@ -62,18 +63,21 @@ class Generation(NamedTuple):
 class Backend:
     """A causal language model with its tokenizer, ready to be asked."""
 
-    def __init__(self, model: Any, codec: TextCodec, runtime: Runtime | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, runtime: Runtime | None = None) -> None:
         self.runtime = runtime or Runtime()
         if self.runtime.threads:
             torch.set_num_threads(self.runtime.threads)
         self.dtype = getattr(torch, self.runtime.precision)
         self.model = model.eval().to(device=self.runtime.device, dtype=self.dtype)
-        self.codec = codec
+        self.tokenizer = tokenizer
+        self.pieces: dict[int, str] = {}  # text of single tokens, as they turn up
         self.limit: int = getattr(model.config, "max_position_embeddings", 2**31)
         self.packs = self._can_pack()
 
     @classmethod
-    def load(cls, checkpoint: Path, codec: TextCodec, runtime: Runtime | None = None) -> "Backend":
+    def load(
+        cls, checkpoint: Path, tokenizer: Tokenizer, runtime: Runtime | None = None
+    ) -> "Backend":
         """From a checkpoint folder in the Transformers format.
 
         Raises UserError if the folder holds no model that can be read.
@@ -85,7 +89,7 @@ class Backend:
                 f"{checkpoint} holds no model that Transformers can load ({error}); name a folder "
                 "with config.json and model.safetensors"
             ) from error
-        return cls(model, codec, runtime)
+        return cls(model, tokenizer, runtime)
 
     # -- log-likelihoods ---------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class Backend:
             keep = []
             for row, (i, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
                 written[i].append(token)
-                finished[i] = token == self.codec.end or self._stopped(written[i], stop)
+                finished[i] = token == END_OF_TEXT or self._stopped(written[i], stop)
                 room = min(max_new_tokens, self.limit - len(prompts[i]))
                 if not finished[i] and len(written[i]) < room:
                     keep.append(row)
@@ -283,15 +287,17 @@ class Backend:
 
     def _stopped(self, ids: list[int], stop: Sequence[str]) -> bool:
         """Whether a stop string stands in the text. Decodes only after a token that may end one."""
-        piece = self.codec.piece(ids[-1])
-        if not any(s[-1] in piece for s in stop):
+        last = ids[-1]
+        if last not in self.pieces:
+            self.pieces[last] = self.tokenizer.decode([last])
+        if not any(s[-1] in self.pieces[last] for s in stop):
             return False
-        text = self.codec.decode(ids)
+        text = self.tokenizer.decode(ids)
         return any(s in text for s in stop)
 
     def _readable(self, ids: list[int], stop: Sequence[str]) -> str:
         """Decoded text without the end token, cut before the first stop string."""
-        text = self.codec.decode([i for i in ids if i != self.codec.end])
+        text = self.tokenizer.decode([i for i in ids if i != END_OF_TEXT])
         cut = min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))
         return text[:cut]
 

@@ -45,7 +45,9 @@ def forest(sequences: Sequence[Sequence[int]], max_nodes: int = 512) -> list[Tre
     Less than half is not worth a row's longer attention. Empty sequences are in no tree.
     `max_nodes` bounds a tree unless a single sequence is longer.
     """
-    order = sorted((i for i, s in enumerate(sequences) if len(s)), key=lambda i: sequences[i])
+    order = sorted(
+        (i for i, s in enumerate(sequences) if len(s)), key=lambda i: tuple(sequences[i])
+    )
     trees: list[Tree] = []
     group: list[tuple[int, int]] = []  # (sequence, tokens shared with the one before)
     nodes = 0
