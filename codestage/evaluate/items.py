@@ -51,32 +51,19 @@ def prompt_hash(prompt: str) -> str:
 def items(task: Task, seed: int, n: int | None = None) -> tuple[Item, ...]:
     """The first `n` items (default: the task's own number) under a study's evaluation seed.
 
-    Items depend on the task and the seed alone. A task with several depths takes them in turn.
-    Raises UserError if the task's templates do not fit its documents.
+    Items depend on the task and the seed alone; fewer items are the first of more. Raises UserError
+    if the task has fewer different ones, or its answer is not one of its choices.
     """
     count = task.n_items if n is None else n
-    made = [_item(task, i, document) for i, document in enumerate(_documents(task, seed, count))]
-    if len(made) < count:
-        raise UserError(
-            f"task {task.name!r} has {len(made):,} different items but {count:,} were asked for; "
-            f"set evaluate.items to {len(made):,} or less"
-        )
-    return tuple(made)
+    documents = _documents(task, seed, count)
+    return tuple(_item(task, i, document) for i, document in enumerate(documents))
 
 
 def _documents(task: Task, seed: int, n: int) -> Iterator[Mapping[str, Any]]:
-    """The episodes of each depth in turn, as field -> value."""
-    depths = task.depths
-    share = -(-n // len(depths))
-    by_depth = [
-        eval_items(
-            task.skill, n=share, seed=child(seed, "evaluate", task.name, str(depth)), depth=depth
-        )
-        for depth in depths
-    ]
-    in_turn = (episode for episodes in zip(*by_depth, strict=False) for episode in episodes)
-    for _, episode in zip(range(n), in_turn, strict=False):
-        yield asdict(episode)
+    """Episodes as field -> value, with their `instruction`."""
+    own = child(seed, "evaluate", task.name)
+    for episode in eval_items(task.skill, n=n, seed=own, depth=task.depth):
+        yield {**asdict(episode), "instruction": episode.instruction}
 
 
 def _item(task: Task, number: int, document: Mapping[str, Any]) -> Item:

@@ -8,7 +8,7 @@ The keys are those of lm-evaluation-harness; what it has no word for stands unde
     cot          modes of chain of thought that make sense: "off", supplied, generated
     rationale    template of the reasoning, needed for `supplied`
     reasoning_tokens   longest reasoning with answer that is generated
-    procedural   {skill, depth}: items of codestage.data.worlds; several depths take turns
+    procedural   {skill, depth: [least, most]}: items made by codestage.data.worlds
 """
 
 import difflib
@@ -74,7 +74,8 @@ class Task:
     max_new_tokens: int
     reasoning_tokens: int
     skill: str
-    depths: tuple[int, ...]
+    depth: tuple[int, int]
+    """Least and most, both included."""
 
     def summary(self) -> dict[str, Any]:
         """What a list of tasks shows."""
@@ -162,7 +163,7 @@ def read_task(path: Path) -> Task:
         max_new_tokens=limits.get("max_gen_toks", 0),
         reasoning_tokens=meta.get("reasoning_tokens", DEFAULT_REASONING_TOKENS),
         skill=procedural["skill"],
-        depths=tuple(depth) if isinstance(depth, list) else (depth,),
+        depth=(depth[0], depth[-1]) if isinstance(depth, list) and depth else (0, 0),
     )
     _check(path, task)
     return task
