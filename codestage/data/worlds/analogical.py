@@ -49,8 +49,7 @@ def analogy(rng: random.Random, depth: int, noise: float) -> Episode:
         question=rng.choice((f"{asked} is to what?", f"{asked} goes with what?")),
         answer=answer,
         choices=choices_from(rng, answer, (rng.choice(same_word), *others), 4),
-        steps=(f"The {name} of {examples[-1]} is {relation[examples[-1]]}.",)
-        + (f"The {name} of {asked} is {answer}.",),
+        steps=tuple(f"The {name} of {word} is {relation[word]}." for word in (examples[-1], asked)),
         program=_analogy_program(rng, examples, asked, name),
     )
 
@@ -65,8 +64,7 @@ def _analogy_program(rng: random.Random, examples: list[str], asked: str, name: 
     if rng.random() < 0.5:
         return "\n".join([*lines, f"print({name}['{asked}'])"])
     word = examples[0]
-    return "\n".join(
-        [*lines, f"for relation in ({', '.join(order)}):"]
-        + [f"    if relation['{word}'] == '{tables[name][word]}':"]
-        + [f"        print(relation['{asked}'])"]
-    )
+    lines += [f"for relation in ({', '.join(order)}):"]
+    lines += [f"    if relation['{word}'] == '{tables[name][word]}':"]
+    lines += [f"        print(relation['{asked}'])"]
+    return "\n".join(lines)

@@ -66,10 +66,8 @@ def _counting_program(
     if style == 0:
         return f"things = {told}\n{kind} = {chosen}\nprint(sum(things[k] for k in {kind}))"
     if style == 1:
-        return "\n".join(
-            [f"things = {told}", "total = 0", f"for sort in {chosen}:"]
-            + ["    total += things[sort]", "print(total)"]
-        )
+        lines = [f"things = {told}", "total = 0", f"for sort in {chosen}:"]
+        return "\n".join([*lines, "    total += things[sort]", "print(total)"])
     lines = [f"{sort} = {count}" for sort, count in told.items()]
     return "\n".join([*lines, f"print({' + '.join(chosen)})"])
 

@@ -6,11 +6,16 @@ Stories show the program; the narration tells the same in words, for corpora wit
 import random
 
 from codestage.data.worlds.arithmetic import STEPS
-from codestage.data.worlds.episode import FRUITS, Episode, choices_from, number_choices
+from codestage.data.worlds.episode import (
+    FRUITS,
+    PRINTS,
+    SHOWN,
+    Episode,
+    choices_from,
+    number_choices,
+)
 
 LETTERS = tuple("abcdnmxyz")
-SHOWN = ("Look at this program.\n{}\n", "The program is\n{}\n", "Here is a program.\n{}\n")
-PRINTS = ("What does it print?", "What is its output?", "What is printed?")
 
 
 def program_output(rng: random.Random, depth: int, noise: float) -> Episode:

@@ -7,51 +7,18 @@ from typing import Literal
 
 Domain = Literal["symbolic", "logical", "arithmetic", "analogical", "code"]
 
-GIRLS = tuple(
-    [
-        "Ann",
-        "Amy",
-        "Dot",
-        "Eve",
-        "Fay",
-        "Ida",
-        "Joy",
-        "Kay",
-        "Lil",
-        "Mia",
-        "Pam",
-        "Ruth",
-        "Sue",
-        "Tess",
-        "Una",
-        "Zoe",
-    ]
-)
-BOYS = tuple(
-    [
-        "Abe",
-        "Bob",
-        "Dan",
-        "Ed",
-        "Gus",
-        "Hal",
-        "Jack",
-        "Ken",
-        "Leo",
-        "Max",
-        "Ned",
-        "Rob",
-        "Sam",
-        "Tim",
-        "Vic",
-        "Wes",
-    ]
-)
+# Words that tokenizers of a thousand tokens can hold whole.
+_GIRLS = "Ann Amy Dot Eve Fay Ida Joy Kay Lil Mia Pam Ruth Sue Tess Una Zoe"
+_BOYS = "Abe Bob Dan Ed Gus Hal Jack Ken Leo Max Ned Rob Sam Tim Vic Wes"
+GIRLS, BOYS = tuple(_GIRLS.split()), tuple(_BOYS.split())
 NAMES = GIRLS + BOYS
-FRUITS = tuple(["plum", "fig", "lemon", "grape", "melon", "lime", "pear", "apple"])
-TOOLS = tuple(["pen", "key", "lamp", "rope", "spoon", "pan", "saw", "brush"])
-TOYS = tuple(["ball", "kite", "drum", "doll", "boat", "top", "bell", "puzzle"])
+FRUITS = ("plum", "fig", "lemon", "grape", "melon", "lime", "pear", "apple")
+TOOLS = ("pen", "key", "lamp", "rope", "spoon", "pan", "saw", "brush")
+TOYS = ("ball", "kite", "drum", "doll", "boat", "top", "bell", "puzzle")
 THINGS = FRUITS + TOOLS + TOYS
+
+SHOWN = ("Look at this program.\n{}\n", "The program is\n{}\n", "Here is a program.\n{}\n")
+PRINTS = ("What does it print?", "What is its output?", "What is printed?")
 
 NOISE = 0.2
 """Share of stories with a sentence (or a line of program) that does not matter."""
@@ -109,7 +76,8 @@ def choices_from(rng: random.Random, answer: str, others: Sequence[str], n: int)
 
 
 def number_choices(rng: random.Random, answer: int) -> tuple[str, ...]:
-    """Four numbers in a row; the answer is as often the least as the greatest. Needs answer >= 3."""
+    """Four numbers in a row; the answer is as often the least as the greatest, so it must
+    be 3 or more."""
     low = answer - rng.randrange(4)
     chosen = [str(value) for value in range(low, low + 4)]
     rng.shuffle(chosen)

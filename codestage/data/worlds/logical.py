@@ -1,6 +1,7 @@
 """Logic: who holds what, boolean chains, kinship, and orders."""
 
 import random
+from itertools import pairwise
 
 from codestage.data.worlds.episode import (
     BOYS,
@@ -200,7 +201,7 @@ def _kin_over_two(rng: random.Random, depth: int, noise: float) -> Episode:
         steps=(f"{a} is the {one} of the {two} of {c}.", f"So {a} is the {answer}."),
         program="\n".join(
             [
-                f"kin = {dict(((x, y), role) for x, role, y in facts)}",
+                f"kin = { {(x, y): role for x, role, y in facts} }",
                 f"rules = {mixed}",
                 f"print(rules[kin['{a}', '{b}'], kin['{b}', '{c}']])",
             ]
@@ -221,7 +222,7 @@ def ordering(rng: random.Random, depth: int, noise: float) -> Episode:
     more, less, most, least = rng.choice(ORDERS)
     story = [
         f"{a} is {more} than {b}." if rng.random() < 0.5 else f"{b} is {less} than {a}."
-        for a, b in zip(people, people[1:], strict=False)
+        for a, b in pairwise(people)
     ]
     rng.shuffle(story)
     top = rng.random() < 0.5
@@ -253,7 +254,7 @@ def _ordering_program(rng: random.Random, people: list[str], stem: str, top: boo
     rng.shuffle(pairs)
     if rng.random() < 0.5:
         return f"{stem} = {dict(pairs)}\nprint({extreme}({stem}, key={stem}.get))"
-    beats = list(zip(people, people[1:], strict=False))
+    beats = list(pairwise(people))
     rng.shuffle(beats)
     mine, theirs = ("a", "b") if top else ("b", "a")
     return (
