@@ -90,8 +90,10 @@ class MixturePlan:
     def _row_tokens(self, name: str, budget: int) -> np.ndarray:
         """Tokens of the source's next rows, until they make up the budget; the last one is cut."""
         pieces, start = [np.zeros(0, np.int64)], self._taken[name]
+        mean = self.counts[name].tokens / max(1, self.counts[name].rows)
         while budget > 0:
-            ordinal = np.arange(start, start + COUNTS_AT_A_TIME)
+            some = min(COUNTS_AT_A_TIME, int(budget / mean) + 16)  # near what is needed
+            ordinal = np.arange(start, start + some)
             tokens = self._held(name, ordinal)
             done = np.cumsum(tokens)
             enough = int(np.searchsorted(done, budget))  # the row with which the budget is met
@@ -100,7 +102,7 @@ class MixturePlan:
                 piece[enough] -= done[enough] - budget
             pieces.append(piece)
             budget -= int(piece.sum())
-            start += COUNTS_AT_A_TIME
+            start += some
         return np.concatenate(pieces)
 
     def _held(self, name: str, ordinal: np.ndarray) -> np.ndarray:

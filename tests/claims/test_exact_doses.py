@@ -1,0 +1,134 @@
+"""Claim: a stage's batches hold exactly the tokens of each source that were asked for.
+
+Counted one token at a time in the batches, whatever the mix, phases, row length and batch size.
+Every token here tells its source, so nothing is taken from what the batches say of themselves.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codestage.data.batches import Batches
+from codestage.data.mixture import MixturePlan
+from codestage.data.shards import RowCounts
+
+PER_SOURCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Dose:
+    tokens: int
+    by_source: dict[str, int]
+
+
+def shard(number, seq_len, counts=None, *, n_rows=0):
+    """A source in memory whose every token names it; a document starts every fifth token."""
+    rows = n_rows or len(counts)
+    tokens = 2 + number * PER_SOURCE + np.arange(rows * (seq_len + 1)).reshape(rows, -1) % 999
+    mask = None if counts is None else (tokens % 2).astype(np.uint8)
+    counts = None if counts is None else np.array(counts, np.uint32)
+    return SimpleNamespace(tokens=tokens, mask=mask, row_counts=RowCounts(rows, seq_len, counts))
+
+
+@st.composite
+def stages(draw):
+    seq_len = draw(st.integers(1, 12))
+    names = [f"s{i}" for i in range(draw(st.integers(1, 5)))]
+    shards = {}
+    for number, name in enumerate(names):
+        n_rows = draw(st.integers(1, 40))
+        if draw(st.booleans()):
+            counts = draw(st.lists(st.integers(1, seq_len), min_size=n_rows, max_size=n_rows))
+            shards[name] = shard(number, seq_len, counts)
+        else:
+            shards[name] = shard(number, seq_len, n_rows=n_rows)
+    phases = []
+    for _ in range(draw(st.integers(1, 4))):
+        parts = {name: draw(st.integers(0, 150)) for name in names}
+        phases.append(Dose(sum(parts.values()), parts))
+    return shards, phases, draw(st.integers(1, 7)), draw(st.integers(0, 2**40))
+
+
+def rows_counted(batches, names):
+    """Tokens of each source `[rows, sources]` in every row of the batches that is not padding."""
+    out = []
+    for number in range(batches.n_batches):
+        for row in batches[number].tokens.tolist():
+            held = [0] * len(names)
+            for token in row:
+                if token != 1:  # padding
+                    held[(token - 2) // PER_SOURCE] += 1
+            if sum(held):
+                out.append(held)
+    return np.array(out, np.int64).reshape(-1, len(names))
+
+
+def batches_of(shards, phases, batch, seed, order="even"):
+    counts = {name: one.row_counts for name, one in shards.items()}
+    return Batches(MixturePlan(phases, order, counts, seed=seed), shards, rows_per_batch=batch)
+
+
+@given(stages())
+@settings(max_examples=150, deadline=None)
+def test_each_phase_holds_its_tokens_and_every_window_its_shares(stage):
+    shards, phases, batch, seed = stage
+    names = list(shards)
+    held = rows_counted(batches_of(shards, phases, batch, seed), names)
+    seq_len = shards[names[0]].tokens.shape[1] - 1
+    done = np.concatenate([[0], held.sum(axis=1).cumsum()])
+    begin = 0
+    for phase in phases:
+        end = int(np.searchsorted(done, done[begin] + phase.tokens))
+        inside = held[begin:end]
+        assert inside.sum(axis=0).tolist() == [phase.by_source[name] for name in names]
+        if phase.tokens:
+            share = np.array([phase.by_source[name] for name in names]) / phase.tokens
+            error = inside.cumsum(axis=0) - inside.sum(axis=1).cumsum()[:, None] * share
+            assert np.abs(error).max() <= seq_len + 1e-6  # every prefix: within a row
+            assert np.ptp(error, axis=0).max() <= 2 * seq_len + 1e-6  # every window: within two
+        begin = end
+    assert begin == len(held)
+
+
+@given(stages(), st.sampled_from(["even", "random"]))
+@settings(max_examples=100, deadline=None)
+def test_what_the_batches_report_is_what_they_hold(stage, order):
+    shards, phases, batch, seed = stage
+    names = list(shards)
+    batches = batches_of(shards, phases, batch, seed, order)
+    held = rows_counted(batches, names)
+    total = {name: sum(phase.by_source[name] for phase in phases) for name in names}
+    assert dict(zip(names, held.sum(axis=0).tolist(), strict=True)) == total
+    assert batches.by_source() == total
+    for number in range(batches.n_batches + 1):
+        assert batches.tokens_before(number) == held[: number * batch].sum()
+    half = batches.n_batches // 2
+    first = held[: half * batch].sum(axis=0).tolist()
+    assert batches.by_source(0, half) == dict(zip(names, first, strict=True))
+
+
+@given(stages(), st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_sibling_schedules_of_the_same_totals_hold_the_same_totals(stage, pick):
+    """The phases in another order, or all as one phase, change when a source comes, not how much."""
+    shards, phases, batch, seed = stage
+    turned = phases[pick % len(phases) :] + phases[: pick % len(phases)]
+    totals = {name: sum(phase.by_source[name] for phase in phases) for name in shards}
+    flat = [Dose(sum(totals.values()), totals)]
+    for sibling in (phases, turned, flat):
+        held = rows_counted(batches_of(shards, sibling, batch, seed), list(shards))
+        assert held.sum(axis=0).tolist() == list(totals.values())
+
+
+def test_an_even_mix_of_many_sources_holds_its_shares_too():
+    """Twelve sources, one of them half of all: the case in which merging by time alone fails."""
+    seq_len = 4
+    parts = {f"s{i}": 4 for i in range(11)} | {"s11": 44}
+    shards = {name: shard(i, seq_len, n_rows=12) for i, name in enumerate(parts)}
+    held = rows_counted(batches_of(shards, [Dose(88, parts)], 5, 3), list(parts))
+    share = np.array(list(parts.values())) / 88
+    error = held.cumsum(axis=0) - held.sum(axis=1).cumsum()[:, None] * share
+    assert np.abs(error).max() <= seq_len
