@@ -1,0 +1,373 @@
+"""The sections that tell what was done: what could be seen, curves, doses, cost, method."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codestage.report.cells import option_colours
+from codestage.report.document import Chart, Section, Table
+from codestage.report.plots import (
+    Dose,
+    Loss,
+    Seen,
+    cot_plot,
+    curve_plot,
+    detectable_plot,
+    dose_plot,
+    source_colours,
+)
+from codestage.report.questions import contrast_chart, question
+from codestage.report.records import Mean, Records
+from codestage.report.tables import (
+    cost_table,
+    dose_table,
+    effect_table,
+    score_table,
+    status_table,
+)
+from codestage.report.text import capital, count, duration, listed, plural, size
+from codestage.report.view import View
+
+DASHES = ("-", "--", "-.", ":")
+
+
+def reasoning(view: View) -> Section | None:
+    """Chain of thought off, supplied and generated: scores, effects, answers that could be read."""
+    records = view.records
+    modes = list(dict.fromkeys(m.cot for m in records.means if m.stage == view.stage))
+    rows = []
+    for task in records.tasks:
+        name = str(task["name"])
+        by_mode = {mode: _scores(view, name, mode) for mode in modes}
+        if sum(bool(means) for means in by_mode.values()) > 1:
+            rows.append((name, {mode: means for mode, means in by_mode.items() if means}))
+    effects = [
+        e
+        for e in records.effects
+        if e.family == "cot" and e.stage == view.stage and e.unit == "points"
+    ]
+    charts = []
+    top = [e for e in effects if e.level == "overall"]
+    if top:
+        charts.append(contrast_chart(view, top, "reasoning"))
+    if rows:
+        title = "Does it help to reason step by step before answering?"
+        heads = [f"{mode}, mean of the arms" for mode in modes]
+        table = score_table(
+            "cot",
+            title,
+            heads,
+            [(name, [_mean(by.get(m, ())) for m in modes]) for name, by in rows],
+        )
+        charts.append(
+            Chart(
+                "cot",
+                title,
+                "Supplied: the right steps are given. Generated: the model writes them itself.",
+                lambda narrow: cot_plot(rows, narrow),
+                table,
+            )
+        )
+    if not charts:
+        return None
+    said = "Asked in up to three ways: for the answer alone; with correct steps supplied, which tells whether a model can use them; with steps that it has to write itself."
+    rest = [e for e in effects if e not in top]
+    tables = (
+        [effect_table("cot-effects", "Chain of thought: by domain and task", rest)] if rest else []
+    )
+    return Section(
+        "cot", "Chain of thought", (said,), charts=charts, tables=[*tables, status_table(records)]
+    )
+
+
+def _scores(view: View, task: str, mode: str) -> list[Mean]:
+    metric = view.task_metric(task)
+    return [
+        m
+        for m in view.records.means
+        if m.level == "task"
+        and m.name == task
+        and m.cot == mode
+        and m.stage == view.stage
+        and m.metric == metric
+    ]
+
+
+def _mean(means: Any) -> Mean | None:
+    """A made-up row for the table of means: only its `mean` is shown."""
+    known = [m for m in means if m.mean is not None]
+    if not known:
+        return None
+    first = known[0]
+    values = {
+        **first.__dict__,
+        "mean": sum(m.mean for m in known) / len(known),
+        "low": None,
+        "high": None,
+    }
+    return Mean(**values)
+
+
+def detectable(view: View) -> Section | None:
+    """The smallest effect that would have been found four times in five, beside the estimates."""
+    groups = [("overall", None)]
+    groups += [("domain", d) for d in view.records.domains]
+    groups += [("task", str(t["name"])) for t in view.records.tasks]
+    rows = []
+    for level, name in groups:
+        effects = {}
+        for family in view.families:
+            contrast = view.main(family)
+            effects[family] = view.effect(contrast, level, name) if contrast else None
+        if any(e is not None and e.mde is not None for e in effects.values()):
+            rows.append(Seen("all tasks" if name is None else name, effects))
+    if not rows:
+        return None
+    overall = [e.mde for e in rows[0].effects.values() if e is not None and e.mde is not None]
+    title = "What the study could have seen"
+    if overall and rows[0].name == "all tasks":
+        title += f": over all tasks, effects from {size(min(overall))} points on"
+    names = {family: capital(question(family)) for family in view.families}
+    effects_all = [e for row in rows for e in row.effects.values() if e is not None]
+    chart = Chart(
+        "detectable",
+        title,
+        "Bar: smallest effect found four times in five (80 % power). Dot: size of the estimate. A dot inside its bar is usually not resolved.",
+        lambda narrow: detectable_plot(rows, names, narrow),
+        effect_table("detectable", title, effects_all),
+    )
+    said = "An effect smaller than its bar may well exist: this study would mostly have missed it. More items shrink the part that comes from items, more seeds the part that comes from training."
+    return Section("detectable", "What could have been detected", (said,), charts=[chart])
+
+
+def curves(records: Records) -> Section | None:
+    """Mean loss over seeds of each arm and stage."""
+    if not records.curves:
+        return None
+    first, last = records.stages[0], records.stages[-1]
+    options = records.study["options"]
+    colours, arms = (
+        option_colours(options[first]),
+        {str(a["name"]): a for a in records.study["arms"]},
+    )
+    dashes = (
+        {o: DASHES[i % len(DASHES)] for i, o in enumerate(options[last])} if first != last else {}
+    )
+    stages: dict[str, list[Loss]] = {}
+    data, seen = [], set()
+    for stage in records.stages:
+        for name, arm in arms.items():
+            parts = [c for c in records.curves if c.arm == name and c.stage == stage]
+            prefix = (
+                stage,
+                *[arm["factors"][s] for s in records.stages[: records.stages.index(stage) + 1]],
+            )
+            if not parts or prefix in seen:
+                continue
+            seen.add(prefix)  # arms that agree up to here share their training
+            tokens, loss = _mean_curve(parts)
+            colour = colours.get(arm["factors"].get(first), "#56b4e9")
+            dash = dashes.get(arm["factors"].get(last), "-") if stage == last else "-"
+            stages.setdefault(stage, []).append(Loss(tokens, loss, colour, dash))
+            data.append([name, stage, len(parts), float(tokens[-1]), float(loss[-1])])
+    rows = [[a, s, str(n), count(t), f"{v:.3f}"] for a, s, n, t, v in data]
+    table = Table(
+        "curves",
+        "Loss at the end of each stage",
+        ["arm", "stage", "seeds", "tokens", "loss, nats a token"],
+        rows,
+        data,
+        2,
+    )
+    key = [(f"{first}: {o}", c, "-") for o, c in colours.items()]
+    key += [(f"{last}: {o}", "#5b6570", d) for o, d in dashes.items()]
+    if any("@" in str(a["factors"].get(first)) for a in arms.values()):
+        key.append(("controls", "#56b4e9", "-"))
+    said = "Training loss, mean over seeds. Arms see different mixtures, so their losses are not scores: code is easier to predict than prose."
+    chart = Chart(
+        "curves",
+        "Did training run its course? Loss of every arm by stage",
+        "Each line is one arm; arms that share a stage share its line.",
+        lambda narrow: curve_plot(stages, key, narrow),
+        table,
+    )
+    return Section("curves", "Learning curves", (said,), charts=[chart])
+
+
+def _mean_curve(parts: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over seeds on the grid of the first; beyond a shorter run's end nothing is made up."""
+    grid = parts[0].tokens
+    grid = grid[grid <= min(p.tokens.max() for p in parts)]
+    return grid, np.mean([np.interp(grid, p.tokens, p.loss) for p in parts], axis=0)
+
+
+def doses(records: Records) -> Section | None:
+    """What was drawn, not what was asked for."""
+    stages: dict[str, list[Dose]] = {}
+    seen = set()
+    for run in records.runs:
+        for stage in run["stages"]:
+            key = (stage["name"], stage["option"])
+            if key not in seen:
+                seen.add(key)
+                dose = Dose(stage["option"], stage["tokens_realised"], stage["tokens_planned"])
+                stages.setdefault(stage["name"], []).append(dose)
+    if not stages:
+        return None
+    gap = _largest_gap(records)
+    sources = list(dict.fromkeys(s for ds in stages.values() for d in ds for s in d.realised))
+    colours = source_colours(sources, records.study.get("domains") or {})
+    title = (
+        "Every stage drew exactly the tokens that were planned"
+        if gap == 0
+        else "Doses: what was drawn differs from the plan"
+        if gap is not None
+        else "Doses: what was drawn in each stage"
+    )
+    said = "Counted from the batches that were trained on, source by source, beside the plan."
+    if gap:
+        said += f" The largest difference of one source in one stage is {gap:,} tokens."
+    return Section(
+        "doses",
+        "Realised doses",
+        (said,),
+        charts=[
+            Chart(
+                "doses",
+                title,
+                "One bar an option of a stage. Grey: text; red: code; other colours: further sources.",
+                lambda narrow: dose_plot(stages, colours, narrow),
+                dose_table(records),
+            )
+        ],
+    )
+
+
+def _largest_gap(records: Records) -> int | None:
+    gaps = [
+        abs(stage["tokens_realised"].get(source, 0) - planned)
+        for run in records.runs
+        for stage in run["stages"]
+        for source, planned in stage["tokens_planned"].items()
+    ]
+    return max(gaps, default=None)
+
+
+def cost(records: Records) -> Section:
+    """Time, tokens with and without sharing, machine."""
+    known: Mapping[str, Any] = records.study.get("cost") or {}
+    said = []
+    trained, unshared = known.get("tokens_trained"), known.get("tokens_unshared")
+    if trained and unshared:
+        said.append(
+            f"{count(trained)} tokens were trained on. Each arm on its own would have taken "
+            f"{count(unshared)}: arms that agree up to a point share the work up to that point, "
+            f"which saved {100 * (1 - trained / unshared):.0f} % of it."
+        )
+    machine = records.study.get("machine") or {}
+    points = [
+        f"{capital(str(k).replace('_', ' '))}: {v}" for k, v in machine.items() if v is not None
+    ]
+    return Section("cost", "Cost", tuple(said), points=points, tables=[cost_table(records)])
+
+
+def method(records: Records) -> Section:
+    """What was done, from the study's own records, and what it does not allow to say."""
+    study = records.study
+    options = [
+        f"{stage} ({listed([str(o) for o in study['options'].get(stage, [])], 'or')})"
+        for stage in records.stages
+    ]
+    grid, controls = records.arms("grid"), records.arms("control")
+    arms = f"{plural(len(grid), 'arm')} of the grid"
+    if controls:
+        arms += f" and {plural(len(controls), 'control')} ({listed([str(a['control']) for a in controls])})"
+    seeds = len(study["seeds"])
+    said = (
+        f"The study {study['name']} trained {arms} with {plural(seeds, 'seed')} each, through "
+        f"{plural(len(records.stages), 'stage')}: {listed(options)}. The first option named is the base. "
+        "Arms that differ in one stage share everything else: tokenizer, initialisation, the order "
+        "of documents within each source, and the items they are judged by. "
+        f"All were judged after {records.stages[-1]}, on {_tasks(records)}."
+    )
+    how = (
+        f"An effect is a weighted difference of arms, computed on the same items and seeds on both "
+        f"sides. Its {records.confidence} interval covers the choice of items"
+        + (" and the randomness of training." if seeds > 1 else " only, since there is one seed.")
+        + " Tests are corrected for the number of comparisons within a family of questions. "
+        "“Practically none” is the result of an equivalence test, not of a test that failed; "
+        "“not resolved” means that neither a difference nor its absence could be shown."
+    )
+    return Section(
+        "method",
+        "Method and caveats",
+        (said, how),
+        points=[*_caveats(records), *records.notes],
+        tables=[_versions(records)],
+    )
+
+
+def _tasks(records: Records) -> str:
+    items = [t.get("items") for t in records.tasks]
+    known = [i for i in items if isinstance(i, int)]
+    named = f"{plural(len(records.tasks), 'task')} in {plural(len(records.domains), 'domain')}"
+    return (
+        f"{named} with {plural(sum(known), 'item')}"
+        if len(known) == len(items) and known
+        else named
+    )
+
+
+def _caveats(records: Records) -> list[str]:
+    """Limits that follow from the facts of the study."""
+    points = []
+    tokens = [
+        sum(d for d in stage["tokens_realised"].values())
+        for run in records.runs
+        for stage in run["stages"]
+    ]
+    model = records.study.get("model") or {}
+    size_word = model.get("parameters") if isinstance(model, dict) else None
+    if tokens and max(tokens) < 1e9:
+        who = (
+            f"A model of {count(size_word)} parameters"
+            if isinstance(size_word, int | float)
+            else "A model"
+        )
+        points.append(
+            f"{who} trained on at most {count(max(tokens))} tokens a stage is small. What holds here need not hold for larger models or real corpora."
+        )
+    if len(records.study["seeds"]) < 5:
+        points.append(
+            f"{capital(plural(len(records.study['seeds']), 'seed'))} tell little about how much trainings differ; the intervals allow for it, which makes them wide."
+            if len(records.study["seeds"]) > 1
+            else "One seed tells nothing about how much trainings differ."
+        )
+    suites = sorted({str(t["suite"]) for t in records.tasks if t.get("suite")})
+    if suites:
+        points.append(
+            f"Reasoning means here what the tasks of {listed(suites)} ask for, nothing wider."
+        )
+    return points
+
+
+def _versions(records: Records) -> Table:
+    versions: Mapping[str, Any] = records.study.get("versions") or {}
+    rows = [[str(k), str(v)] for k, v in versions.items()]
+    return Table("versions", "Versions", ["package", "version"], rows, rows, 2)
+
+
+def summary(records: Records) -> str:
+    """The line under the page's title."""
+    cost_ = records.study.get("cost") or {}
+    parts = [
+        plural(len(records.study["arms"]), "arm"),
+        plural(len(records.study["seeds"]), "seed"),
+        plural(len(records.tasks), "task"),
+    ]
+    if cost_.get("tokens_trained") is not None:
+        parts.append(f"{count(cost_['tokens_trained'])} tokens trained")
+    if cost_.get("seconds") is not None:
+        parts.append(duration(cost_["seconds"]))
+    return " · ".join(parts)

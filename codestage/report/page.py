@@ -1,0 +1,143 @@
+"""The report: one HTML file that works offline, the same in Markdown, and the files it is made of."""
+
+import base64
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from codestage.errors import RunError
+from codestage.report import facts, questions
+from codestage.report.answer import WORDS, answer, sure
+from codestage.report.document import Document, Section
+from codestage.report.drawing import Picture, draw
+from codestage.report.markdown import to_markdown
+from codestage.report.records import Records, read
+from codestage.report.tables import all_effects, all_means, to_csv, to_latex
+from codestage.report.text import plain
+from codestage.report.view import continuous_view, main_view
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where everything was written."""
+
+    html: Path
+    markdown: Path
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+
+
+def write_report(folder: Path, out: Path) -> ReportFiles:
+    """Make the report of a results folder: a pure function of the records, byte for byte.
+
+    Args:
+        folder: a study's folder, or its `results` folder.
+        out: gets report.html, report.md, figures/*.svg|png and tables/*.csv|tex.
+
+    Raises:
+        UserError: records are missing or cannot be read.
+        RunError: the report cannot be written.
+    """
+    records = read(folder)
+    document = compose(records)
+    pictures = [draw(chart) for chart in document.charts]
+    try:
+        return _write(records, document, pictures, out)
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or out}: cannot be written ({error.strerror}). The records are "
+            "untouched; make room or choose another folder and make the report again."
+        ) from None
+
+
+def compose(records: Records) -> Document:
+    """All that the report says, before it is a page."""
+    view = main_view(records)
+    title = "At which training stage does code help?"
+    subtitle = f"{records.study['name']} · {facts.summary(records)}"
+    done = [facts.curves(records), facts.doses(records), facts.cost(records), facts.method(records)]
+    if view is None:
+        told = ("The records hold no scores, so that nothing can be answered.",)
+        return Document(title, subtitle, (), told, None, [s for s in done if s is not None])
+    family = partial(questions.family_section, view)
+    sections: list[Section | None] = [
+        *questions.perspectives(view, continuous_view(view)),
+        questions.grid(view),
+        family("schedule", "schedules", "Schedules", SCHEDULES),
+        family("control", "controls", "Controls", CONTROLS),
+        family("transfer", "transfer", "Negative transfer", TRANSFER),
+        facts.reasoning(view),
+        questions.abilities(view),
+        facts.detectable(view),
+        *done,
+    ]
+    kept = [section for section in sections if section is not None]
+    return Document(title, subtitle, answer(view), sure(view), questions.hero(view), kept)
+
+
+SCHEDULES = (
+    "Schedules give the same code in another order: evenly, more and more, or less and less. "
+    "Their totals are equal, so that a difference is one of order alone."
+)
+CONTROLS = (
+    "Code in a mixture either takes the place of text or comes on top of it. The controls take the "
+    "two apart: text alone with as many tokens, code instead of text, code besides it."
+)
+TRANSFER = (
+    "Did code harm what has nothing to do with code? That no harm was found is no proof of none: "
+    "only the verdict “practically none” says that harm of any size that matters is ruled out."
+)
+
+
+def _write(records: Records, document: Document, pictures: list[Picture], out: Path) -> ReportFiles:
+    figures, tables = [], []
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    (out / "tables").mkdir(exist_ok=True)
+    for picture in pictures:
+        for ending, content in (("svg", picture.svg), ("png", picture.png)):
+            figures.append(out / "figures" / f"{picture.chart.name}.{ending}")
+            figures[-1].write_bytes(content)
+    named = {table.name: table for table in [*document.tables, *(c.table for c in document.charts)]}
+    for table in (*named.values(), all_effects(records), all_means(records)):
+        for ending, text in (("csv", to_csv(table)), ("tex", to_latex(table))):
+            tables.append(out / "tables" / f"{table.name}.{ending}")
+            tables[-1].write_bytes(text.encode("utf-8"))
+    html, markdown = out / "report.html", out / "report.md"
+    html.write_bytes(to_html(document, pictures).encode("utf-8"))
+    markdown.write_bytes(to_markdown(document).encode("utf-8"))
+    return ReportFiles(html, markdown, tuple(figures), tuple(tables))
+
+
+def to_html(document: Document, pictures: list[Picture]) -> str:
+    """The page. Whatever comes from data is escaped by the template; our own SVG is not."""
+    environment = Environment(
+        loader=PackageLoader("codestage.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["csv_link"] = lambda table: (
+        "data:text/csv;charset=utf-8," + quote(to_csv(table))
+    )
+    environment.filters["plain"] = plain
+    context: dict[str, Any] = {
+        "document": document,
+        "words": WORDS,
+        "svg": {p.chart.name: (Markup(p.wide), Markup(p.narrow)) for p in pictures},
+        "icon": base64.b64encode(ICON.encode()).decode(),
+    }
+    page = environment.get_template("page.html.j2").render(context)
+    return re.sub(r"\n\s*\n+", "\n", page)
+
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M8 1v14" stroke="#888"/>'
+    '<path d="M6 5h8M3 11h6" stroke="#0072b2" stroke-width="2"/></svg>'
+)

@@ -1,0 +1,264 @@
+"""The records that a report is made of, read once and checked.
+
+Everything on the page comes from here: `effects.json`, `study.json`, `runs.json`, `items.parquet`
+and, where it exists, `curves.parquet`. A value that nobody knows is None, never 0.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codestage.errors import UserError
+
+LEVELS = ("overall", "domain", "task")
+VERDICTS = ("up", "down", "equivalent", "open")
+STATUSES = ("ok", "unparsed", "empty", "missing")
+MEND = "Make the records again with `codestage run STUDY` (what is finished is not done again)."
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One difference between arms. `points` are percentage points; positive: code scores higher."""
+
+    contrast: str
+    label: str
+    family: str
+    level: str
+    name: str
+    metric: str
+    stage: str
+    cot: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_adjusted: float | None
+    n_items: int | None
+    seeds: int | None
+    mde: float | None
+    unit: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The score of one arm: mean and interval as a share (acc, exact_match, prob) or in bits."""
+
+    arm: str
+    stage: str
+    cot: str
+    level: str
+    name: str
+    metric: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n_items: int | None
+    seeds: int | None
+    chance: float | None
+    above_chance: bool | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training loss of one run's stage: `tokens` and `loss` are `[points]`, tokens within it."""
+
+    arm: str
+    seed: int
+    stage: str
+    tokens: np.ndarray
+    loss: np.ndarray
+
+
+@dataclass(frozen=True)
+class Records:
+    """All that a report may know. `study` and `runs` stay as written; the helpers read them."""
+
+    study: Mapping[str, Any]
+    alpha: float
+    effects: tuple[Effect, ...]
+    means: tuple[Mean, ...]
+    notes: tuple[str, ...]
+    runs: tuple[Mapping[str, Any], ...]
+    curves: tuple[Curve, ...]
+    statuses: Mapping[tuple[str, str], Mapping[str, int]]
+    """(task, cot) -> how many answers were ok, unparsed, empty, missing."""
+
+    @property
+    def stages(self) -> list[str]:
+        return list(self.study["stages"])
+
+    @property
+    def tasks(self) -> list[Mapping[str, Any]]:
+        return list(self.study["tasks"])
+
+    @property
+    def domains(self) -> list[str]:
+        """Domains of the tasks, in the order of the study."""
+        return list(dict.fromkeys(str(task["domain"]) for task in self.tasks))
+
+    @property
+    def confidence(self) -> str:
+        return f"{100 * (1 - self.alpha):g} %"
+
+    def arms(self, role: str) -> list[Mapping[str, Any]]:
+        return [arm for arm in self.study["arms"] if arm["role"] == role]
+
+
+def read(folder: Path) -> Records:
+    """Read a results folder: the one with `effects.json`, or the study's folder around it.
+
+    Raises:
+        UserError: a file is missing, unreadable, or lacks what the interface promises.
+    """
+    folder = folder / "results" if (folder / "results").is_dir() else folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such results folder. {MEND}")
+    effects = _object(folder / "effects.json", ("alpha", "arms", "effects", "notes"))
+    study = _object(folder / "study.json", ("name", "seeds", "stages", "options", "arms", "tasks"))
+    runs = _json(folder / "runs.json")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise UserError(f"{folder / 'runs.json'}: expected a list of runs. {MEND}")
+    _check_study(folder / "study.json", study)
+    alpha = effects["alpha"]
+    if not isinstance(alpha, int | float) or not 0 < alpha < 1:
+        raise UserError(
+            f"{folder / 'effects.json'}: alpha must be in (0, 1), got {alpha!r}. {MEND}"
+        )
+    return Records(
+        study=study,
+        alpha=float(alpha),
+        effects=_rows(folder / "effects.json", "effects", effects["effects"], Effect),
+        means=_rows(folder / "effects.json", "arms", effects["arms"], Mean),
+        notes=tuple(str(note) for note in effects["notes"]),
+        runs=tuple(runs),
+        curves=_curves(folder / "curves.parquet"),
+        statuses=_statuses(folder / "items.parquet"),
+    )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing. {MEND}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {MEND}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}). {MEND}") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number; unknown is written null")
+
+
+def _object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    value = _json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected an object, got {type(value).__name__}. {MEND}")
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}. {MEND}")
+    return value
+
+
+def _check_study(path: Path, study: Mapping[str, Any]) -> None:
+    """The few things that every section relies on."""
+    wanted = {"arms": ("name", "role", "factors"), "tasks": ("name", "domain", "metric")}
+    for part, keys in wanted.items():
+        if not isinstance(study[part], list):
+            raise UserError(f"{path}: {part} must be a list. {MEND}")
+        for i, entry in enumerate(study[part]):
+            missing = [k for k in keys if not isinstance(entry, dict) or k not in entry]
+            if missing:
+                raise UserError(f"{path}: {part}[{i}] lacks {', '.join(missing)}. {MEND}")
+    if not study["stages"] or not study["arms"]:
+        raise UserError(f"{path}: a study has at least one stage and one arm. {MEND}")
+
+
+Row = TypeVar("Row", Effect, Mean)
+NUMBERS = (
+    "estimate",
+    "mean",
+    "low",
+    "high",
+    "p",
+    "p_adjusted",
+    "n_items",
+    "seeds",
+    "mde",
+    "chance",
+)
+
+
+def _rows(path: Path, part: str, entries: Any, kind: type[Row]) -> tuple[Row, ...]:
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: {part} must be a list. {MEND}")
+    return tuple(_row(path, f"{part}[{i}]", entry, kind) for i, entry in enumerate(entries))
+
+
+def _row(path: Path, where: str, entry: Any, kind: type[Row]) -> Row:
+    names = [field.name for field in fields(kind)]
+    missing = [name for name in names if not isinstance(entry, dict) or name not in entry]
+    if missing:
+        raise UserError(f"{path}: {where} lacks {', '.join(missing)}. {MEND}")
+    for name in set(names) & set(NUMBERS):
+        value = entry[name]
+        if value is not None and (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise UserError(
+                f"{path}: {where}.{name} must be a number or null, got {value!r}. {MEND}"
+            )
+    allowed = {"level": LEVELS, "verdict": VERDICTS}
+    for name in set(names) & allowed.keys():
+        if entry[name] not in allowed[name]:
+            raise UserError(
+                f"{path}: {where}.{name} must be one of {', '.join(allowed[name])}, "
+                f"got {entry[name]!r}. {MEND}"
+            )
+    return kind(**{name: entry[name] for name in names})
+
+
+def _table(path: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=list(columns))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing. {MEND}") from None
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {MEND}") from None
+
+
+def _curves(path: Path) -> tuple[Curve, ...]:
+    """Loss curves in file order; a study kept without them has none, which the page says."""
+    if not path.exists():
+        return ()
+    table = _table(path, ["arm", "seed", "stage", "tokens", "loss"])
+    keys = list(
+        zip(*(table.column(name).to_pylist() for name in ("arm", "seed", "stage")), strict=True)
+    )
+    places: dict[tuple[str, int, str], list[int]] = {}
+    for i, key in enumerate(keys):
+        places.setdefault(key, []).append(i)
+    tokens = table.column("tokens").to_numpy().astype(float)
+    loss = table.column("loss").to_numpy().astype(float)
+    return tuple(Curve(*key, tokens[at], loss[at]) for key, at in places.items())
+
+
+def _statuses(path: Path) -> dict[tuple[str, str], dict[str, int]]:
+    table = _table(path, ["task", "cot", "status"])
+    counted = table.group_by(["task", "cot", "status"]).aggregate([([], "count_all")])
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for row in counted.to_pylist():
+        of_task = found.setdefault((row["task"], row["cot"]), dict.fromkeys(STATUSES, 0))
+        of_task[row["status"]] = row["count_all"]
+    return found
