@@ -57,9 +57,7 @@ def measure(folder: Path, *, seq_len: int, batch_rows: int, instruct: bool, toke
     phase = Dose(3 * third, {"prose": 2 * third, "python": third})
     began = time.perf_counter()
     counts = {name: shard.row_counts for name, shard in shards.items()}
-    batches = Batches(
-        MixturePlan([phase], "even", counts, seed=0), shards, rows_per_batch=batch_rows
-    )
+    batches = Batches(MixturePlan([phase], "even", counts, seed=0), shards, rows_per_batch=batch_rows)
     planned = time.perf_counter()
     for number in range(batches.n_batches):
         _ = batches[number]

@@ -66,9 +66,7 @@ def init(
     try:
         target.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot write {target}: {error.strerror}; name another with --to"
-        ) from None
+        raise UserError(f"cannot write {target}: {error.strerror}; name another with --to") from None
     print(f"wrote {target}\nnext: codestage plan {target}; codestage run {target}")
 
 
@@ -225,9 +223,14 @@ def audit(
     if as_json:
         show_json(answer)
         return
-    columns = list(answer["differences"][0]) if answer["differences"] else []
+    columns = ["task", "table", "from", "to", "points", "n", "items", "z", "p_adjusted", "n_needed"]
     rows = [[row[c] for c in columns] for row in answer["differences"]]
     show_table(f"audit of {table}", columns, rows)
+    tested = len(rows) - answer["without_n"]
+    print(
+        f"{answer['larger_than_sampling_error']} of {tested} differences with a known n are larger than "
+        f"sampling error (Holm, 5 %); {answer['without_n']} have no n"
+    )
 
 
 @app.command()

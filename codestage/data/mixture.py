@@ -1,205 +1,225 @@
-"""A stage's mixture as an order of rows: exact doses, any range alone, nothing stored per row.
+"""Which row of which source stands where in a stage: a function of one integer.
 
-Place -> phase -> (source, number of the row in the source's own order) -> row of the shard. The
-first step is in `interleave`, the last a keyed permutation (`permute`), a new one each epoch.
+A stage takes whole rows; the last row of each source in a phase is cut so that the phase's tokens are
+exact. Rows of the sources are interleaved so that every beginning of a phase is within one row of each
+source's share, and the rows of one source come in an order that no other source's dose can change.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from codestage.data.interleave import FullRows, ListedRows, Rows
-from codestage.data.permute import permute, unpermute
-from codestage.data.shards import RowCounts
 from codestage.errors import UserError
-
-if TYPE_CHECKING:
-    from codestage.study.schedule import Phase
-
-COUNTS_AT_A_TIME = 65536  # rows whose token counts are read in one go
+from codestage.study.schedule import Phase
+from codestage.study.seeds import child
 
 
 @dataclass(frozen=True)
-class RowTable:
-    """A range of a stage's rows, in order."""
+class RowCounts:
+    """What a prepared source holds: `rows` rows; tokens of each, or None where all are full."""
+
+    rows: int
+    seq_len: int
+    counts: np.ndarray | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.seq_len if self.counts is None else int(self.counts.sum())
+
+
+class RowTable(NamedTuple):
+    """A range of a stage's rows. All `[n]`."""
 
     source: np.ndarray
-    """int16 `[n]`: number of the source, in the order of the mapping given to the plan."""
+    """int16: index into the plan's `names`."""
     ordinal: np.ndarray
-    """int64 `[n]`: number of the row in its source's order, over all stages and epochs."""
+    """int64: the how-manieth row of its source, counted from the arm's first stage on."""
     tokens: np.ndarray
-    """int32 `[n]`: tokens taken from the row, its first ones; the others are padding."""
+    """int32: tokens counted in this row; less than it holds where a phase ends."""
+
+
+def permute(seed: int, index: np.ndarray, n: int) -> np.ndarray:
+    """A keyed permutation of `range(n)` at `index` `[m]`, without a table.
+
+    A four-round Feistel network on the smallest even number of bits that holds `n`, walked until it
+    lands inside (Black and Rogaway 2002, cycle walking).
+    """
+    half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
+    mask = np.uint64((1 << half) - 1)
+    keys = [np.uint64(child(seed, "feistel", str(i))) for i in range(4)]
+
+    def once(value: np.ndarray) -> np.ndarray:
+        left, right = value >> np.uint64(half), value & mask
+        for key in keys:
+            mixed = (right ^ key) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(32))) & mask)
+        return (left << np.uint64(half)) | right
+
+    result = once(index.astype(np.uint64))
+    while (outside := result >= n).any():
+        result[outside] = once(result[outside])
+    return result.astype(np.int64)
+
+
+def row_of(seed: int, source: str, ordinal: np.ndarray, rows: int) -> np.ndarray:
+    """Row in the shard of the source's `ordinal`-th draws `[m]`; a new order every epoch."""
+    epoch, place = np.divmod(ordinal, rows)
+    result = np.empty_like(ordinal)
+    for e in np.unique(epoch):
+        here = epoch == e
+        result[here] = permute(child(seed, "order", source, str(e)), place[here], rows)
+    return result
+
+
+def interleave(counts: Sequence[int], index: np.ndarray) -> np.ndarray:
+    """How many rows of each source stand before row `index` `[m]`: `[m, sources]`.
+
+    Sources are split off one by one at the nearest whole count of their share of what is left, the
+    largest first: closed form, never going down, and exact at the end.
+    """
+    order = sorted(range(len(counts)), key=lambda s: -counts[s])
+    result = np.zeros((len(index), len(counts)), dtype=np.int64)
+    left, rest = index.astype(np.int64), sum(counts)
+    for s in order:
+        if rest == 0:
+            break
+        taken = (2 * left * counts[s] + rest) // (2 * rest)
+        result[:, s] = taken
+        left, rest = left - taken, rest - counts[s]
+    return result
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One phase laid out in rows."""
+
+    first: int
+    counts: tuple[int, ...]
+    base: tuple[int, ...]
+    last: tuple[int, ...]
+    """Tokens of each source's last row."""
 
 
 class MixturePlan:
-    """Which row of which source stands where in a stage.
-
-    `phases` and `rows` (source -> RowCounts, every one with the same seq_len) say what to mix;
-    `skip` is what `used()` of the stage before says: rows already taken. Raises UserError for a
-    source that is asked for but not in `rows` or without rows.
-    """
+    """The rows of one stage of one run, in order. Any range can be asked for alone."""
 
     def __init__(
         self,
-        phases: "Sequence[Phase]",
+        phases: Sequence[Phase],
         order: Literal["even", "random"],
         rows: Mapping[str, RowCounts],
         *,
         seed: int,
         skip: Mapping[str, int] | None = None,
     ) -> None:
-        self.sources = list(rows)
-        self.order, self.seed, self.counts = order, seed, dict(rows)
-        lengths = {count.seq_len for count in rows.values()}
-        assert len(lengths) <= 1, f"sources prepared with different row lengths: {lengths}"
-        self.seq_len = lengths.pop() if lengths else 1
-        self._taken = dict.fromkeys(rows, 0) | dict(skip or {})
-        self._phases: list[FullRows | ListedRows] = []
-        self._first: list[np.ndarray] = []  # each phase: number of each source's first row
+        self.names = list(dict.fromkeys(n for p in phases for n, t in p.by_source.items() if t))
+        self.order, self.seed = order, seed
+        self._rows = rows
+        self.start = {name: (skip or {}).get(name, 0) for name in self.names}
+        self._next = dict(self.start)
+        self._blocks: list[_Block] = []
+        self.n_rows = 0
         for phase in phases:
-            self._add(phase.by_source)
-        self._starts = np.cumsum([0, *(phase.n_rows for phase in self._phases)])
-        self.n_rows = int(self._starts[-1])
-        self.tokens = sum(phase.tokens for phase in phases)
-        self._short, self._lacking = self._short_rows()
+            self._add(phase)
+        self._firsts = np.array([block.first for block in self._blocks], dtype=np.int64)
 
-    def _add(self, by_source: Mapping[str, int]) -> None:
-        for name, tokens in by_source.items():
-            if tokens and (name not in self.counts or not self.counts[name].tokens):
-                raise UserError(
-                    f"source {name!r}: {tokens:,} tokens are asked of it, but it holds none. "
-                    "Add documents to it, or take it out of the mix."
-                )
-        first = np.array([self._taken[name] for name in self.sources], np.int64)
-        budget = [by_source.get(name, 0) for name in self.sources]
-        uneven = any(t and self.counts[name].counts is not None for name, t in by_source.items())
-        phase: FullRows | ListedRows
-        if uneven:
-            listed = [self._row_tokens(n, b) for n, b in zip(self.sources, budget, strict=True)]
-            phase = ListedRows(listed, self.seq_len)
-        else:
-            phase = FullRows(budget, self.seq_len)
-        self._phases.append(phase)
-        self._first.append(first)
-        for name, n_rows in zip(self.sources, phase.by_source, strict=True):
-            self._taken[name] += n_rows
+    def _add(self, phase: Phase) -> None:
+        counts, base, last = [], [], []
+        for name in self.names:
+            tokens = phase.by_source.get(name, 0)
+            n, rest = self._take(name, tokens)
+            counts.append(n)
+            base.append(self._next[name])
+            last.append(rest)
+            self._next[name] += n
+        self._blocks.append(_Block(self.n_rows, tuple(counts), tuple(base), tuple(last)))
+        self.n_rows += sum(counts)
 
-    def _row_tokens(self, name: str, budget: int) -> np.ndarray:
-        """Tokens of the source's next rows, until they make up the budget; the last one is cut."""
-        pieces, start = [np.zeros(0, np.int64)], self._taken[name]
-        mean = self.counts[name].tokens / max(1, self.counts[name].rows)
-        while budget > 0:
-            some = min(COUNTS_AT_A_TIME, int(budget / mean) + 16)  # near what is needed
-            ordinal = np.arange(start, start + some)
-            tokens = self._held(name, ordinal)
-            done = np.cumsum(tokens)
-            enough = int(np.searchsorted(done, budget))  # the row with which the budget is met
-            piece = tokens[: enough + 1]
-            if enough < len(tokens):
-                piece[enough] -= done[enough] - budget
-            pieces.append(piece)
-            budget -= int(piece.sum())
-            start += some
-        return np.concatenate(pieces)
+    def _take(self, name: str, tokens: int) -> tuple[int, int]:
+        """Rows needed for `tokens` tokens of a source from where it stands, and the last row's part."""
+        held = self._rows[name]
+        if tokens == 0:
+            return 0, 0
+        if held.counts is None:
+            n = -(-tokens // held.seq_len)
+            return n, tokens - (n - 1) * held.seq_len
+        done, n = 0, 0
+        while True:  # a stretch of rows at a time: nearly always one is enough
+            guess = (tokens - done) // max(1, held.tokens // held.rows) + 2
+            size = self._sizes(name, np.arange(self._next[name] + n, self._next[name] + n + guess))
+            total = done + np.cumsum(size)
+            if total[-1] >= tokens:
+                k = int(np.searchsorted(total, tokens))
+                return n + k + 1, int(tokens - (total[k] - size[k]))
+            done, n = int(total[-1]), n + guess
 
-    def _held(self, name: str, ordinal: np.ndarray) -> np.ndarray:
-        counts = self.counts[name].counts
-        if counts is None:
-            return np.full(len(ordinal), self.seq_len, np.int64)
-        return counts[self.shard_rows(name, ordinal)].astype(np.int64)
-
-    def shard_rows(self, source: str, ordinal: np.ndarray) -> np.ndarray:
-        """Rows of the source's shard that stand at `ordinal` (int64 `[n]`) in its order."""
-        n = self.counts[source].rows
-        out = np.empty(len(ordinal), np.int64)
-        epochs = ordinal // n
-        for epoch in np.unique(epochs).tolist():
-            where = epochs == epoch
-            out[where] = permute(source, self.seed, epoch, ordinal[where] - epoch * n, n)
-        return out
+    def _sizes(self, name: str, ordinals: np.ndarray) -> np.ndarray:
+        held = self._rows[name]
+        if held.counts is None:
+            return np.full(len(ordinals), held.seq_len, dtype=np.int32)
+        return held.counts[row_of(self.seed, name, ordinals, held.rows)]
 
     def rows(self, start: int, stop: int) -> RowTable:
-        """Rows `start` to `stop` of the stage, this range alone."""
-        place = np.arange(start, min(stop, self.n_rows))
+        """Rows `start` to `stop` of the stage."""
+        index = np.arange(start, min(stop, self.n_rows), dtype=np.int64)
         if self.order == "random":
-            place = permute("random order", self.seed, 0, place, self.n_rows)
-        table = RowTable(
-            np.empty(len(place), np.int16),
-            np.empty(len(place), np.int64),
-            np.empty(len(place), np.int32),
-        )
-        number = np.searchsorted(self._starts, place, side="right") - 1
-        for phase in np.unique(number).tolist():
-            where = number == phase
-            found: Rows = self._phases[phase].rows(place[where] - self._starts[phase])
-            table.source[where], table.tokens[where] = found.source, found.tokens
-            table.ordinal[where] = found.ordinal + self._first[phase][found.source]
-        return table
+            index = permute(child(self.seed, "random-order"), index, self.n_rows)
+        source = np.zeros(len(index), dtype=np.int16)
+        ordinal = np.zeros(len(index), dtype=np.int64)
+        tokens = np.zeros(len(index), dtype=np.int32)
+        block_of = np.searchsorted(self._firsts, index, side="right") - 1
+        for b in np.unique(block_of):
+            here, block = block_of == b, self._blocks[b]
+            place = index[here] - block.first
+            before = interleave(block.counts, place)
+            source[here] = which = np.argmax(interleave(block.counts, place + 1) - before, axis=1)
+            nth = before[np.arange(len(place)), which]
+            ordinal[here] = np.array(block.base)[which] + nth
+            final = nth == np.array(block.counts)[which] - 1
+            size = np.zeros(len(place), dtype=np.int32)
+            for s, name in enumerate(self.names):
+                mine = which == s
+                size[mine] = self._sizes(name, ordinal[here][mine])
+            tokens[here] = np.where(final, np.array(block.last)[which], size)
+        return RowTable(source, ordinal, tokens)
+
+    def place(self, row: int) -> int:
+        """Where the stage's row stands in the order of its phases: elsewhere only in random order."""
+        if self.order == "even":
+            return row
+        return int(permute(child(self.seed, "random-order"), np.array([row]), self.n_rows)[0])
+
+    def phase_rows(self) -> list[int]:
+        """Rows of each phase."""
+        return [sum(block.counts) for block in self._blocks]
 
     def used(self) -> dict[str, int]:
-        """Rows taken from each source up to the end of this stage, `skip` included.
+        """Rows of each source used up to the end of this stage: the next stage's `skip`."""
+        return dict(self._next)
 
-        This is the `skip` of the next stage.
-        """
-        return dict(self._taken)
-
-    def tokens_before(self, row: int) -> int:
-        """Tokens of the rows before `row`, padding excluded, without looking at those rows."""
-        row = min(row, self.n_rows)
-        return row * self.seq_len - int(self._lacking[np.searchsorted(self._short, row)])
-
-    def most_off(self) -> float:
-        """Rows by which a source can be off its share at any place of a phase (order `even`)."""
-        return max((phase.most_off for phase in self._phases), default=0.0)
-
-    def _short_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places of rows that are not full, and the tokens lacking in the first 0, 1, … of them."""
-        shorts = [phase.short() for phase in self._phases]
-        places = [p + start for (p, _), start in zip(shorts, self._starts[:-1], strict=True)]
-        place = np.concatenate([np.zeros(0, np.int64), *places])
-        lacks = np.concatenate([np.zeros(0, np.int64), *(lack for _, lack in shorts)])
-        if self.order == "random":
-            place = unpermute("random order", self.seed, 0, place, self.n_rows)
-            order = np.argsort(place)
-            place, lacks = place[order], lacks[order]
-        return place, np.concatenate([[0], np.cumsum(lacks)])
+    def epochs(self) -> dict[str, float]:
+        """Passes over each source in this stage."""
+        return {n: (self._next[n] - self.start[n]) / self._rows[n].rows for n in self.names}
 
 
-def check(
-    phases: "Sequence[Phase]",
-    rows: Mapping[str, RowCounts],
-    epochs: Mapping[str, float],
-    *,
-    seed: int = 0,
-    skip: Mapping[str, int] | None = None,
+def check_supply(
+    used: Mapping[str, int], rows: Mapping[str, RowCounts], epochs: Mapping[str, float]
 ) -> None:
-    """Refuse a stage that would repeat a source more often than `epochs` (source -> passes) allows.
+    """Refuse an arm that needs more of a source than its `epochs` allow.
 
-    The UserError gives what is asked and held, and mends that work when followed.
+    Raises:
+        UserError: naming the source, what it must give, what it has, and mends that work.
     """
-    plan = MixturePlan(phases, "even", rows, seed=seed, skip=skip)
-    before = dict.fromkeys(rows, 0) | dict(skip or {})
-    for name, used in plan.used().items():
-        if name not in rows or used == before[name]:
-            continue
-        held, allowed = rows[name], math.floor(rows[name].rows * epochs[name] + 1e-9)
-        if used <= allowed:
-            continue
-        asked = sum(phase.by_source.get(name, 0) for phase in phases)
-        earlier = f" after the {before[name]:,} rows of earlier stages" if before[name] else ""
-        least = int(held.counts.min()) if held.counts is not None else held.seq_len
-        # Every phase may cut a row of the source, and rounding may give it one more token.
-        usable = max(0, (allowed - before[name] - len(phases)) * least - len(phases))
-        tokens = math.floor(usable * plan.tokens / asked)
-        mends = [f"set its epochs to {math.ceil(100 * used / held.rows) / 100:g} or more"]
-        if tokens:
-            mends.append(f"set the tokens of the stage to {tokens:,} or fewer")
-        raise UserError(
-            f"source {name!r}: {asked:,} tokens are asked of it{earlier}, which takes "
-            f"{used - before[name]:,} rows; it holds {held.tokens:,} tokens in {held.rows:,} rows "
-            f"of {held.seq_len} and may be seen {epochs[name]:g} times: {allowed:,} rows.\n"
-            f"  Do one of: {'; '.join(mends)}; add documents to {name!r}; lower its share."
-        )
+    for name, need in used.items():
+        held = rows[name]
+        if need > held.rows * epochs[name]:
+            enough = -(-need * 100 // held.rows) / 100
+            raise UserError(
+                f"source {name!r} must give {need:,} rows of {held.seq_len} tokens but holds "
+                f"{held.rows:,} ({held.tokens:,} tokens), so at most {held.rows * epochs[name]:,.0f} "
+                f"at epochs: {epochs[name]:g}. Do one of: set its epochs to {enough:g} or more; "
+                f"lower the stage's tokens or its share; give {name!r} more data"
+            )

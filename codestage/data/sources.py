@@ -1,305 +1,237 @@
-"""Read the records of a source: documents, or instructions with their responses."""
+"""Reading sources: files, folders, the interpreter's own library, generated corpora."""
 
-import glob
+import ast
 import gzip
-import io
 import json
+import sysconfig
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from codestage.data.library import standard_library
 from codestage.errors import UserError
+from codestage.study.schema import SourceSpec
 
-if TYPE_CHECKING:
-    from codestage.study.schema import SourceSpec
-
-TABLES = (".jsonl", ".json", ".parquet")  # files of many records; .gz may follow the first two
-TEXTS = (".txt", ".py")  # files of one document
-TEXT_KEYS = ("text", "content")
+PIECE_CHARACTERS = 4000
+"""Length near which a long module of the standard library is cut, at a top-level statement."""
+NOT_LIBRARY = {
+    "test",
+    "tests",
+    "idlelib",
+    "site-packages",
+    "dist-packages",
+    "lib2to3",
+    "__pycache__",
+}
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text to learn from; `id` says where it came from, for messages and reports."""
+    """One text of a document source."""
 
-    text: str
     id: str
+    text: str
+
+    @property
+    def content(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
 class Example:
-    """An instruction with its response; `rationale` is the reasoning before it, if there is one."""
+    """One instruction with its response; `rationale` is the reasoning that leads to it, if given."""
 
+    id: str
     prompt: str
     response: str
     rationale: str | None = None
 
     @property
-    def text(self) -> str:
-        """All of it, as one text."""
-        return "\n".join(filter(None, [self.prompt, self.rationale, self.response]))
+    def content(self) -> str:
+        return "\x1f".join([self.prompt, self.rationale or "", self.response])
 
 
-def read(
-    spec: "SourceSpec", *, name: str, folder: Path, seed: int = 0
-) -> list[Document] | list[Example]:
-    """All records of the source `name`; relative paths start at `folder`, that of the study file.
+Item = Document | Example
 
-    `seed` is for procedural corpora. Raises UserError for a file or row that is not what the
-    format says (with file and line), and for a source without records.
+
+def read_source(spec: SourceSpec, folder: Path) -> list[Item]:
+    """All documents or examples of a source; paths are relative to `folder`.
+
+    Raises:
+        UserError: naming file and line or row for anything that cannot be read, or an empty source.
     """
-    instruct = spec.format == "instruct"
-    if spec.stdlib:
-        records: list[Any] = [Document(text, place) for place, text in standard_library()]
-    elif spec.procedural is not None:
-        records = _procedural(spec.procedural, instruct=instruct, seed=seed)
+    items = list(_rows(spec, folder))
+    if not items:
+        raise UserError(f"{spec.path or 'the source'} holds no documents; check the path or drop it")
+    return items
+
+
+def source_files(spec: SourceSpec, folder: Path) -> list[Path]:
+    """The files behind a `path` source, sorted; folders are searched."""
+    if spec.path is None:
+        return []
+    pattern = Path(spec.path)
+    base = Path(pattern.anchor) if pattern.is_absolute() else folder
+    relative = str(pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern)
+    found = sorted(base.glob(relative))
+    files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
+    files = [f for f in files if _reader(f)]
+    if not files:
+        known = ", ".join(READERS)
+        raise UserError(f"{spec.path}: no file of a known kind ({known}); check path and folder")
+    return files
+
+
+def _rows(spec: SourceSpec, folder: Path) -> Iterator[Item]:
+    if spec.procedural:
+        from codestage.data.worlds import corpus
+
+        yield from _items(corpus(**spec.procedural.model_dump()), spec, "generated", "document")
+    elif spec.stdlib:
+        yield from standard_library()
+    for path in source_files(spec, folder):
+        reader = _reader(path)
+        assert reader
+        yield from _items(reader(path), spec, str(path), "row")
+
+
+def _items(rows: Iterator[Any], spec: SourceSpec, where: str, unit: str) -> Iterator[Item]:
+    make = _example if spec.format == "instruct" else _document
+    for i, row in enumerate(rows, 1):
+        try:
+            item = make(f"{where}:{i}", row)
+        except (KeyError, TypeError, AttributeError, IndexError):
+            want = "prompt and response" if spec.format == "instruct" else "text"
+            has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            raise UserError(f"{where}: {unit} {i} has no {want} (it has: {has[:200]})") from None
+        if item.content.strip("\x1f \n\t"):
+            yield item
+
+
+def _document(name: str, row: Any) -> Document:
+    text = row["text"] if "text" in row else row["content"]
+    if not isinstance(text, str):
+        raise TypeError
+    return Document(name, text)
+
+
+def _example(name: str, row: Any) -> Example:
+    """Prompt and response, Alpaca's instruction/input/output, or a conversation's first exchange."""
+    if "messages" in row or "conversations" in row:
+        turns = row.get("messages") or row["conversations"]
+        asked, answered = [t.get("content", t.get("value")) for t in turns if _speaks(t)][:2]
+        values = (asked, answered, None)
+    elif "instruction" in row:
+        given = row.get("input") or ""
+        values = (f"{row['instruction']}\n{given}".strip(), row["output"], None)
     else:
-        assert spec.path is not None, "a source has a path, or is procedural, or is the library"
-        reader = read_examples if instruct else read_documents
-        records = [record for file in files(spec.path, folder) for record in reader(file)]
-    if not records:
-        raise UserError(
-            f"source {name!r}: no records in {spec.path or 'what was asked for'}. Add documents to "
-            "it, or take it out of the study."
-        )
-    return records
+        values = (row["prompt"], row.get("response", row.get("completion")), row.get("rationale"))
+    if not isinstance(values[0], str) or not isinstance(values[1], str):
+        raise TypeError
+    return Example(name, values[0], values[1], values[2])
 
 
-def files(pattern: str, folder: Path) -> list[Path]:
-    """Files that a path, folder or glob pattern names, sorted; a folder stands for all it holds.
-
-    Raises UserError if there is none, or one is of no known kind.
-    """
-    full = str(folder / Path(pattern).expanduser())
-    matched = (
-        [Path(full)] if Path(full).exists() else [Path(p) for p in glob.glob(full, recursive=True)]
-    )
-    found: list[Path] = []
-    for path in sorted(matched):
-        if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.is_file() and _kind(p) is not None)
-            found += sorted(inside)
-        else:
-            found.append(path)
-    known = ", ".join(TABLES + TEXTS)
-    if not found:
-        raise UserError(
-            f"{full}: no such file, and no folder or pattern with files in it. Give the path of a "
-            f"file, folder or pattern of {known}, from the study file's folder on."
-        )
-    for path in found:
-        if _kind(path) is None:
-            raise UserError(f"{path}: unknown kind of file. Give one of {known} (.gz may follow).")
-    return found
+def _speaks(turn: dict[str, Any]) -> bool:
+    return turn.get("role", turn.get("from")) != "system"
 
 
-def _kind(path: Path) -> str | None:
-    name = path.name.lower().removesuffix(".gz")
-    return next((kind for kind in TABLES + TEXTS if name.endswith(kind)), None)
+def standard_library() -> Iterator[Document]:
+    """The running interpreter's own Python library, in pieces of a few thousand characters."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).parts
+        if NOT_LIBRARY & set(parts) or parts[0].startswith("config-"):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            pieces = list(_pieces(text))
+        except (UnicodeDecodeError, SyntaxError, ValueError):
+            continue  # files that test other encodings or broken syntax on purpose
+        for i, piece in enumerate(pieces):
+            yield Document(f"stdlib/{'/'.join(parts)}:{i}", piece)
 
 
-def read_documents(path: Path) -> Iterator[Document]:
-    """Documents of one file: rows with `text` (or `content`), or the file itself as one."""
-    if _kind(path) in TEXTS:
-        text = _content(path)
-        if not text.strip():
-            raise UserError(f"{path}: empty. Delete the file, or put text into it.")
-        yield Document(text, path.name)
-        return
-    for place, row in _rows(path):
-        key = next((key for key in TEXT_KEYS if row.get(key) is not None), None)
-        if key is None:
-            raise UserError(
-                f"{path}:{place}: no key 'text' (or 'content') among {_named(row)}. Each row of a "
-                "source of documents needs one; for instructions set format: instruct."
-            )
-        yield Document(_text(row, key, path, place), f"{path.name}:{place}")
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a module at top-level statements once a piece is long enough."""
+    lines = text.splitlines(keepends=True)
+    starts = [getattr(node, "lineno", 1) - 1 for node in ast.parse(text).body]
+    begin, size = 0, 0
+    for start, after in zip(starts, [*starts[1:], len(lines)], strict=True):
+        size += sum(len(line) for line in lines[start:after])
+        if size >= PIECE_CHARACTERS:
+            yield "".join(lines[begin:after])
+            begin, size = after, 0
+    if begin < len(lines) and (rest := "".join(lines[begin:])).strip():
+        yield rest
 
 
-def read_examples(path: Path) -> Iterator[Example]:
-    """Instructions of one file, in any of five forms.
-
-    `prompt` with `response` or `completion` (and `rationale` or not), `instruction` with `output`
-    (and `input` or not), `question` with `answer` (its last line `#### 42` is the response and what
-    is before it the reasoning), or `messages`: a user's and an assistant's, a system's before them
-    or not.
-    """
-    if _kind(path) in TEXTS:
-        raise UserError(
-            f"{path}: a text file holds no instructions. Give a file of {', '.join(TABLES)}, or "
-            "leave out format: instruct."
-        )
-    for place, row in _rows(path):
-        yield _example(row, path, place)
-
-
-def _example(row: dict[str, Any], path: Path, place: int) -> Example:
-    def text(key: str) -> str:
-        return _text(row, key, path, place)
-
-    rationale = text("rationale") if row.get("rationale") is not None else None
-    if row.get("messages") is not None:
-        return _conversation(row["messages"], path, place)
-    for asked, answered in (
-        ("prompt", "response"),
-        ("prompt", "completion"),
-        ("instruction", "output"),
-        ("question", "answer"),
-    ):
-        if row.get(asked) is not None and row.get(answered) is not None:
-            prompt = text(asked)
-            if asked == "instruction" and row.get("input") not in (None, ""):
-                prompt += "\n" + text("input")
-            response = text(answered)
-            if asked == "question" and rationale is None and "\n#### " in response:
-                rationale, _, response = response.rpartition("\n#### ")
-            return Example(prompt, response, rationale)
-    raise UserError(
-        f"{path}:{place}: keys {_named(row)} are no instruction. Give each row 'prompt' and "
-        "'response', or 'prompt' and 'completion', or 'instruction', 'input' and 'output', or "
-        "'question' and 'answer', or 'messages'."
-    )
-
-
-def _conversation(messages: Any, path: Path, place: int) -> Example:
-    turns = list(messages) if isinstance(messages, list) else []
-    roles = [turn.get("role") if isinstance(turn, dict) else None for turn in turns]
-    if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
-        raise UserError(
-            f"{path}:{place}: 'messages' must be one of the user and one of the assistant (one of "
-            f"the system may come first), but the roles are {_short(roles)}. Split a longer "
-            "conversation into one row for each response."
-        )
-    *before, answer = (_text(turn, "content", path, place) for turn in turns)
-    return Example("\n".join(before), answer)
-
-
-def _text(row: Mapping[str, Any], key: str, path: Path, place: int) -> str:
-    """The value of `key`, which must be text that can be written down and is not empty."""
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise UserError(
-            f"{path}:{place}: {key!r} is {_short(value)}, not a text. Write it in quotes, or take "
-            "the row out."
-        )
-    if not value.strip():
-        raise UserError(f"{path}:{place}: {key!r} is empty. Fill it in, or take the row out.")
+def _open(path: Path) -> Iterator[str]:
+    """Lines of a text file, gunzipped where named .gz."""
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{path}:{place}: {key!r} holds half a character ({value[error.start]!a} alone is no "
-            "Unicode). Write it whole, or take the row out."
-        ) from error
-    return value
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line or number, row) of a table file, from 1."""
-    kind = _kind(path)
-    if kind == ".parquet":
-        yield from _parquet_rows(path)
-    elif kind == ".jsonl":
-        for place, line in enumerate(io.StringIO(_content(path)), 1):
-            if line.strip():
-                yield place, _row(_json(line, path, place), path, place)
-    else:
-        rows = _json(_content(path), path, None)
-        if not isinstance(rows, list):
-            raise UserError(
-                f"{path}: holds {_short(rows)}, not a list. Put the rows into [...], or write one "
-                "a line and name the file .jsonl."
-            )
-        for place, row in enumerate(rows, 1):
-            yield place, _row(row, path, place)
-
-
-def _row(value: Any, path: Path, place: int) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{path}:{place}: {_short(value)} is no row. Write each as {{...}} with its keys."
+        opened = (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8")
         )
-    return value
+        with opened as file:
+            yield from file
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; convert the file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}; mend or leave out the file") from None
 
 
-def _json(text: str, path: Path, place: int | None) -> Any:
-    where = path if place is None else f"{path}:{place}"
+def _jsonl(path: Path) -> Iterator[Any]:
+    for number, line in enumerate(_open(path), 1):
+        if line.strip():
+            yield _parse(path, line, number)
+
+
+def _json(path: Path) -> Iterator[Any]:
+    rows = _parse(path, "".join(_open(path)), 1)
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: holds a {type(rows).__name__}, not a list of rows")
+    yield from rows
+
+
+def _parse(path: Path, text: str, line: int) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        at = f"{path}:{error.lineno}" if place is None else where
-        line = text.split("\n")[error.lineno - 1]
-        raise UserError(
-            f"{at}: no JSON ({error.msg}, column {error.colno}, in {_short(repr(line))}). Mend the "
-            "line, or take it out; a file that was cut off must be fetched again."
-        ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: JSON that cannot be read ({error}). Mend it.") from error
+        at = line + getattr(error, "lineno", 1) - 1
+        raise UserError(f"{path}:{at}: not JSON ({error}); mend or remove that line") from None
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    place = 0
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
     try:
-        with pq.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    place += 1
-                    yield place, row
-    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
-        raise UserError(
-            f"{path}: no readable Parquet file after row {place:,} ({_short(str(error))}). Fetch "
-            "or write it again."
-        ) from error
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {error}") from None
 
 
-def _content(path: Path) -> str:
-    """The text of a file, unpacked if its name ends in .gz."""
-    try:
-        raw = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-            f"{path}: damaged or not packed by gzip ({error}). Fetch or write it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}:{line}: byte {raw[error.start]:#04x} is no UTF-8 text. Save the file as UTF-8."
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}). Check its name and permissions."
-        ) from error
+def _text(path: Path) -> Iterator[Any]:
+    yield {"text": "".join(_open(path))}
 
 
-def _named(row: Mapping[str, Any]) -> str:
-    return _short(", ".join(map(repr, row)) or "none")
+READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
+    ".jsonl": _jsonl,
+    ".jsonl.gz": _jsonl,
+    ".json": _json,
+    ".json.gz": _json,
+    ".parquet": _parquet,
+    ".txt": _text,
+    ".txt.gz": _text,
+    ".md": _text,
+    ".py": _text,
+}
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _procedural(spec: Any, *, instruct: bool, seed: int) -> list[Any]:
-    from codestage.data import worlds  # here alone: most studies of real corpora need no world
-
-    made = worlds.corpus(
-        spec.form,
-        documents=spec.documents,
-        depth=spec.depth,
-        skills=spec.skills,
-        cot=spec.cot,
-        seed=seed,
-    )
-    if instruct:
-        return [Example(one.prompt, one.response, one.rationale) for one in made]
-    return [Document(one, f"{spec.form}:{number}") for number, one in enumerate(made)]
+def _reader(path: Path) -> Callable[[Path], Iterator[Any]] | None:
+    suffixes = ["".join(path.suffixes[-2:]), path.suffix]
+    return next((READERS[s] for s in suffixes if s in READERS), None)

@@ -1,239 +1,158 @@
-"""Tasks: what is asked, how it is asked and how it is scored, one YAML file each in `tasks/`.
-
-The keys are those of lm-evaluation-harness; what it has no word for stands under `metadata`:
-
-    version, suite, domain, source, licence
-    items        how many items an evaluation asks unless told otherwise
-    chance       accuracy of the best guesser who reads no question
-    cot          modes of chain of thought that make sense: "off", supplied, generated
-    rationale    template of the reasoning, needed for `supplied`
-    reasoning_tokens   longest reasoning with answer that is generated
-    procedural   {skill, depth: [least, most]}: items made by codestage.data.worlds
-"""
+"""Task definitions: YAML with lm-evaluation-harness's keys, and the items they give."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
+from importlib import resources
+from typing import Any, Literal
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from codestage.data import instruct
+from codestage.data.worlds import eval_items
 from codestage.errors import UserError
-from codestage.evaluate.scoring import CHOICE_METRICS, METRICS
+from codestage.study.seeds import child
 
-FOLDER = Path(__file__).parent / "tasks"
-DOMAINS = ("symbolic", "logical", "arithmetic", "analogical", "code")
-OUTPUT_TYPES = ("multiple_choice", "generate_until")
-COT = ("off", "supplied", "generated")
-DEFAULT_REASONING_TOKENS = 64
+Cot = Literal["off", "supplied", "generated"]
+METRICS = ("acc", "prob", "bpb")
+"""Of every task: correctness; normalised probability of the right choice; bits per byte of it."""
 
-_REQUIRED = ("task", "output_type", "doc_to_text", "doc_to_target", "metric_list", "metadata")
-_OPTIONAL = ("doc_to_choice", "generation_kwargs")
-_META_REQUIRED = (
-    "version",
-    "suite",
-    "domain",
-    "source",
-    "licence",
-    "items",
-    "chance",
-    "cot",
-    "procedural",
-)
-_META_OPTIONAL = ("rationale", "reasoning_tokens")
-_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+
+@dataclass(frozen=True)
+class Item:
+    """One question with its choices and the right answer."""
+
+    id: str
+    instruction: str
+    choices: tuple[str, ...]
+    answer: str
+    rationale: str
+
+    @property
+    def gold(self) -> int:
+        return self.choices.index(self.answer)
+
+    def prompt(self, cot: Cot) -> str:
+        """The text the model goes on from."""
+        if cot == "supplied":
+            return instruct.prompt(self.instruction, rationale=self.rationale)
+        return instruct.prompt(self.instruction, cot=cot == "generated")
+
+    def prompt_hash(self, cot: Cot) -> str:
+        return hashlib.blake2b(self.prompt(cot).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task, as its file says it; templates are over the fields of a document."""
+    """What is asked, how it is scored, and where it comes from."""
 
     name: str
     suite: str
     domain: str
+    output_type: Literal["multiple_choice", "generate_until"]
+    metric: str
+    version: int
     source: str
     licence: str
-    version: str
-    output_type: str
-    metrics: tuple[str, ...]
-    """The first is the task's main one."""
-    chance: float
-    """Of the main metric, in [0, 1]."""
-    n_items: int
-    cot: tuple[str, ...]
-    text: str
-    target: str
-    choices: str | tuple[str, ...] | None
-    """A field of the document that holds a list, or the same choices for every item."""
-    rationale: str | None
-    until: tuple[str, ...]
+    items: int
     max_new_tokens: int
-    reasoning_tokens: int
-    skill: str
-    depth: tuple[int, int]
-    """Least and most, both included."""
+    templates: tuple[str, str, str]
+    """Jinja texts of the instruction, the choices and the answer."""
+    procedural: tuple[str, int, int]
+    """Skill, and the range of its depth."""
+
+    @property
+    def chance(self) -> float:
+        """Expected accuracy of an answer that knows nothing: 0 where the answer is generated."""
+        if self.output_type == "generate_until":
+            return 0.0
+        items = task_items(self, seed=0)
+        return sum(1 / len(item.choices) for item in items) / len(items)
 
     def summary(self) -> dict[str, Any]:
-        """What a list of tasks shows."""
         return {
             "name": self.name,
             "domain": self.domain,
             "suite": self.suite,
-            "metric": self.metrics[0],
-            "chance": self.chance,
-            "items": self.n_items,
+            "metric": self.metric,
+            "chance": round(self.chance, 4),
+            "items": self.items,
             "source": self.source,
         }
 
 
-def render(template: str, document: Mapping[str, Any]) -> str:
-    """A Jinja2 template over a document's fields, in a sandbox: no template reaches the program."""
-    return _compiled(template).render(document)
-
-
-@cache
-def _compiled(template: str) -> Any:
-    return _ENVIRONMENT.from_string(template)
-
-
-@cache
-def all_tasks() -> tuple[Task, ...]:
+def all_tasks() -> list[Task]:
     """Every task of the package, by suite and name."""
-    tasks = [read_task(path) for path in sorted(FOLDER.glob("*.yaml"))]
-    return tuple(sorted(tasks, key=lambda task: (task.suite, task.name)))
+    folder = resources.files("codestage.evaluate") / "tasks"
+    files = sorted(f.name for f in folder.iterdir() if f.name.endswith(".yaml"))
+    tasks = [_parse(yaml.safe_load((folder / f).read_text(encoding="utf-8"))) for f in files]
+    return sorted(tasks, key=lambda t: (t.suite, t.domain, t.name))
 
 
-def load_tasks(names: Iterable[str]) -> list[Task]:
-    """Tasks by name or by suite, each once, in the order asked for.
+def load_tasks(names: Sequence[str]) -> list[Task]:
+    """The tasks of the named suites and tasks.
 
-    Raises UserError for a name that is neither, with the nearest names.
+    Raises:
+        UserError: for a name that is neither, with the nearest one that is.
     """
     tasks = all_tasks()
-    suites = dict.fromkeys(task.suite for task in tasks)
-    chosen: dict[str, Task] = {}
+    known = sorted({t.suite for t in tasks} | {t.name for t in tasks})
     for name in names:
-        found = [task for task in tasks if name in (task.name, task.suite)]
-        if not found:
-            known = [*suites, *(task.name for task in tasks)]
-            near = difflib.get_close_matches(str(name), known, n=3) or list(suites)
-            raise UserError(
-                f"no task or suite is called {name!r}; did you mean {' or '.join(near)}? "
-                "`codestage tasks` lists them all"
-            )
-        chosen.update((task.name, task) for task in found)
-    return list(chosen.values())
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UserError(f"unknown suite or task {name!r}; {hint}known: {', '.join(known)}")
+    return [t for t in tasks if t.suite in names or t.name in names]
 
 
-def read_task(path: Path) -> Task:
-    """One task file, checked. Raises UserError that names the file, the key and the mend."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file ({error})") from error
-    _check_keys(path, "the file", content, _REQUIRED, _OPTIONAL)
-    meta = content["metadata"]
-    _check_keys(path, "metadata", meta, _META_REQUIRED, _META_OPTIONAL)
-    procedural = meta["procedural"]
-    _check_keys(path, "metadata.procedural", procedural, ("skill", "depth"), ())
-    limits = content.get("generation_kwargs", {})
-    _check_keys(path, "generation_kwargs", limits, (), ("until", "max_gen_toks"))
-    depth = procedural["depth"]
-    choices = content.get("doc_to_choice")
-    task = Task(
-        name=content["task"],
+def _parse(data: dict[str, Any]) -> Task:
+    meta = data["metadata"]
+    depth = meta["procedural"]["depth"]
+    return Task(
+        name=data["task"],
         suite=meta["suite"],
         domain=meta["domain"],
+        output_type=data["output_type"],
+        metric=data["metric_list"][0]["metric"],
+        version=meta["version"],
         source=meta["source"],
         licence=meta["licence"],
-        version=str(meta["version"]),
-        output_type=content["output_type"],
-        metrics=tuple(str(entry["metric"]) for entry in content["metric_list"]),
-        chance=float(meta["chance"]),
-        n_items=meta["items"],
-        cot=tuple(meta["cot"]),
-        text=content["doc_to_text"],
-        target=content["doc_to_target"],
-        choices=tuple(choices) if isinstance(choices, list) else choices,
-        rationale=meta.get("rationale"),
-        until=tuple(limits.get("until", ())),
-        max_new_tokens=limits.get("max_gen_toks", 0),
-        reasoning_tokens=meta.get("reasoning_tokens", DEFAULT_REASONING_TOKENS),
-        skill=procedural["skill"],
-        depth=(depth[0], depth[-1]) if isinstance(depth, list) and depth else (0, 0),
+        items=meta["items"],
+        max_new_tokens=data.get("generation_kwargs", {}).get("max_gen_toks", 12),
+        templates=(data["doc_to_text"], data["doc_to_choice"], data["doc_to_target"]),
+        procedural=(meta["procedural"]["skill"], depth[0], depth[1]),
     )
-    _check(path, task)
-    return task
 
 
-def _check_keys(
-    path: Path, where: str, found: Any, required: Sequence[str], optional: Sequence[str]
-) -> None:
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: {where} must be keys with values, not {found!r}")
-    known = [*required, *optional]
-    for key in found:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise UserError(f"{path}: {where} has the unknown key {key!r}; {hint}")
-    for key in required:
-        if key not in found:
-            raise UserError(f"{path}: {where} lacks {key!r}; add it")
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(keep_trailing_newline=True)
 
 
-def _check(path: Path, task: Task) -> None:
-    """What must hold between the fields of a task."""
-    multiple_choice = task.output_type == "multiple_choice"
-    main = "acc" if multiple_choice else "exact_match"
-    problems = [
-        (task.domain not in DOMAINS, f"domain {task.domain!r}: use one of {', '.join(DOMAINS)}"),
-        (
-            task.output_type not in OUTPUT_TYPES,
-            f"output_type {task.output_type!r}: use one of {', '.join(OUTPUT_TYPES)}",
-        ),
-        (
-            not set(task.metrics) <= set(METRICS),
-            f"metric_list {list(task.metrics)}: known are {', '.join(METRICS)}",
-        ),
-        (
-            task.metrics[:1] != (main,),
-            f"the first metric of a {task.output_type} task must be {main}",
-        ),
-        (
-            multiple_choice and "exact_match" in task.metrics,
-            "exact_match needs a generated answer; take it out or use generate_until",
-        ),
-        (
-            task.choices is None and bool(set(CHOICE_METRICS) & set(task.metrics)),
-            f"{', '.join(CHOICE_METRICS)} need choices; add doc_to_choice",
-        ),
-        (
-            not set(task.cot) <= set(COT) or not task.cot,
-            f"cot {list(task.cot)}: use some of {', '.join(COT)}, with off in quotes",
-        ),
-        (
-            "supplied" in task.cot and not task.rationale,
-            "cot: supplied needs metadata.rationale; add it",
-        ),
-        (
-            not multiple_choice and task.max_new_tokens < 1,
-            "generate_until needs generation_kwargs.max_gen_toks of at least 1",
-        ),
-        (not 0 <= task.chance < 1, f"chance {task.chance}: must be at least 0 and below 1"),
-        (
-            not isinstance(task.n_items, int) or task.n_items < 1,
-            f"items {task.n_items!r}: must be a whole number of at least 1",
-        ),
-    ]
-    for wrong, mend in problems:
-        if wrong:
-            raise UserError(f"{path}: {mend}")
-    for template in (task.text, task.target, task.rationale or ""):
-        try:
-            _compiled(template)
-        except TemplateError as error:
-            raise UserError(f"{path}: template {template!r} cannot be read: {error}") from error
+@cache
+def task_items(task: Task, *, seed: int, n: int | None = None) -> tuple[Item, ...]:
+    """The first `n` items of a task: the same for every arm and seed of a study."""
+    skill, low, high = task.procedural
+    wanted = min(n or task.items, task.items)
+    episodes = eval_items(skill, task.items, seed=child(seed, "items"), depth=(low, high))
+    items = []
+    for i, episode in enumerate(episodes[:wanted]):
+        doc = {
+            "instruction": episode.instruction,
+            "choices": list(episode.choices),
+            "answer": episode.answer,
+        }
+        text, choices, answer = (_render(template, doc) for template in task.templates)
+        items.append(
+            Item(f"{task.name}-{i}", text, tuple(choices), answer, rationale=" ".join(episode.steps))
+        )
+    return tuple(items)
+
+
+def _render(template: str, doc: dict[str, Any]) -> Any:
+    """A template's text, or, where it names one field alone, that field's value."""
+    field = template.strip().removeprefix("{{").removesuffix("}}").strip()
+    return doc[field] if field in doc else _environment().from_string(template).render(**doc)

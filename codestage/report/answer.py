@@ -56,9 +56,7 @@ def numbers(effect: Effect, confidence: str) -> str:
     adjusted = "" if effect.p_adjusted is None else f", adjusted p {p if '<' in p else '= ' + p}"
     value = signed(effect.estimate, effect.unit)
     shown = interval(effect.low, effect.high, effect.unit)
-    return (
-        f"{value} {UNITS.get(effect.unit, effect.unit)} ({confidence} interval {shown}{adjusted})"
-    )
+    return f"{value} {UNITS.get(effect.unit, effect.unit)} ({confidence} interval {shown}{adjusted})"
 
 
 def detectable(effect: Effect) -> str:
@@ -70,16 +68,20 @@ def detectable(effect: Effect) -> str:
 
 def largest(effect: Effect) -> str:
     """The largest effect, in either direction, that the interval leaves possible."""
-    assert effect.low is not None and effect.high is not None
+    assert effect.low is not None
+    assert effect.high is not None
     unit = UNITS.get(effect.unit, effect.unit)
     return f"{size(max(abs(effect.low), abs(effect.high)), effect.unit)} {unit}"
 
 
 def unresolved(effect: Effect, confidence: str) -> str:
     """Why nothing is claimed: the interval holds zero, or it doesn't but the adjusted test fails."""
-    assert effect.low is not None and effect.high is not None
+    assert effect.low is not None
+    assert effect.high is not None
     if effect.low > 0 or effect.high < 0:
-        why = "the interval alone excludes zero, the test corrected for the number of comparisons does not"
+        why = (
+            "the interval alone excludes zero, the test corrected for the number of comparisons does not"
+        )
     else:
         why = f"no gain above {signed(max(effect.high, 0), effect.unit)} and no loss below "
         why += f"{signed(min(effect.low, 0), effect.unit)} is compatible with the data"
@@ -94,9 +96,7 @@ def stage_sentence(effect: Effect | None, family: str, records: Records) -> Sent
     metric, confidence = metric_name(effect.metric), records.confidence
     given = numbers(effect, confidence)
     if said in ("raised", "lowered"):
-        return Sentence(
-            said, family, f"{subject} {said} {metric}", f" by {_by(effect, confidence)}."
-        )
+        return Sentence(said, family, f"{subject} {said} {metric}", f" by {_by(effect, confidence)}.")
     if said == "none":
         lead = f"{subject} made practically no difference to {metric}"
         rest = f": {given}; an effect larger than {largest(effect)} is ruled out."
@@ -124,9 +124,7 @@ def interaction_sentence(effect: Effect, stages: list[str], records: Records) ->
     if said in ("raised", "lowered"):
         more = "more" if said == "raised" else "less"
         lead = f"The two do not simply add up: {inner} did {more} for {metric} after {outer}"
-        return Sentence(
-            said, "interaction", lead, f" than without it: {numbers(effect, confidence)}."
-        )
+        return Sentence(said, "interaction", lead, f" than without it: {numbers(effect, confidence)}.")
     if said == "none":
         lead = f"The two add up: {inner} did practically the same for {metric} with and without {outer}"
         rest = f": {numbers(effect, confidence)}; an interaction larger than {largest(effect)} is ruled out."
@@ -214,9 +212,7 @@ def _basis(view: View) -> str:
     records = view.records
     effects = [e for family in view.families for e in view.effects(family, "overall")]
     items = max((e.n_items for e in effects if e.n_items is not None), default=None)
-    seeds = max(
-        (e.seeds for e in effects if e.seeds is not None), default=len(records.study["seeds"])
-    )
+    seeds = max((e.seeds for e in effects if e.seeds is not None), default=len(records.study["seeds"]))
     basis = f"Measured after the last stage ({view.stage}) on {plural(len(records.tasks), 'task')}"
     basis += f", {plural(items, 'item')}" if items is not None else ""
     basis += f" and {plural(seeds, 'seed')}, paired by item and seed."
@@ -237,9 +233,7 @@ def _spread(view: View) -> list[str]:
         if not tasks:
             continue
         told = [
-            f"{WORDS[said]} on {listed(found[said])}"
-            for said in ("raised", "lowered")
-            if said in found
+            f"{WORDS[said]} on {listed(found[said])}" for said in ("raised", "lowered") if said in found
         ]
         rest = tasks - sum(len(found.get(said, ())) for said in ("raised", "lowered"))
         told += [f"no difference shown on {rest} of {plural(tasks, 'task')}"] if rest else []

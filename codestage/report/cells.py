@@ -81,9 +81,7 @@ def _cell(axes: Axes, x: int, y: int, value: Points, top: float, small: float) -
         strength = min(0.62, 0.62 * abs(value) / top)
         colour = CODE if value < 0 else MORE[1]
         axes.add_patch(
-            Rectangle(
-                (x - 0.48, y - 0.46), 0.96, 0.92, facecolor=colour, alpha=strength, linewidth=0
-            )
+            Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=colour, alpha=strength, linewidth=0)
         )
     shown = DASH if value is None else signed(round(value)).removesuffix(".0")
     axes.text(x, y, shown, ha="center", va="center", size=small)
@@ -104,9 +102,7 @@ def option_colours(options: Sequence[str]) -> dict[str, str]:
     return {option: palette[i % len(palette)] for i, option in enumerate(options)}
 
 
-def interaction_plot(
-    lines: Sequence[Line], ticks: Sequence[str], axis: str, narrow: bool
-) -> Figure:
+def interaction_plot(lines: Sequence[Line], ticks: Sequence[str], axis: str, narrow: bool) -> Figure:
     """Cell means with intervals; parallel lines mean no interaction. Chance is the dotted line."""
     width, height = (NARROW, 2.5) if narrow else (WIDE, 2.6)
     figure = sheet(width, height + 0.95)
@@ -134,9 +130,7 @@ def interaction_plot(
 
 
 def _chance_line(axes: Axes, lines: Sequence[Line]) -> None:
-    known = [
-        m.chance for line in lines for m in line.means if m is not None and m.chance is not None
-    ]
+    known = [m.chance for line in lines for m in line.means if m is not None and m.chance is not None]
     if not known:
         return
     chance = 100 * known[0]

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -136,7 +137,7 @@ def _entitle(figure: Figure, title: str) -> None:
     figure.text(0.0, 1 + 0.12 / height, text, ha="left", va="bottom", weight="bold", size=9.5)
 
 
-def _save(figure: Figure, form: str, **options: object) -> bytes:
+def _save(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Names may hold letters that the drawing font lacks: the SVG still carries them as text.

@@ -43,9 +43,7 @@ def reasoning(view: View) -> Section | None:
         if sum(bool(means) for means in by_mode.values()) > 1:
             rows.append((name, {mode: means for mode, means in by_mode.items() if means}))
     effects = [
-        e
-        for e in records.effects
-        if e.family == "cot" and e.stage == view.stage and e.unit == "points"
+        e for e in records.effects if e.family == "cot" and e.stage == view.stage and e.unit == "points"
     ]
     charts = []
     top = [e for e in effects if e.level == "overall"]
@@ -73,9 +71,7 @@ def reasoning(view: View) -> Section | None:
         return None
     said = "Asked in up to three ways: for the answer alone; with correct steps supplied, which tells whether a model can use them; with steps that it has to write itself."
     rest = [e for e in effects if e not in top]
-    tables = (
-        [effect_table("cot-effects", "Chain of thought: by domain and task", rest)] if rest else []
-    )
+    tables = [effect_table("cot-effects", "Chain of thought: by domain and task", rest)] if rest else []
     return Section(
         "cot", "Chain of thought", (said,), charts=charts, tables=[*tables, status_table(records)]
     )
@@ -111,7 +107,7 @@ def _mean(means: Any) -> Mean | None:
 
 def detectable(view: View) -> Section | None:
     """The smallest effect that would have been found four times in five, beside the estimates."""
-    groups = [("overall", None)]
+    groups: list[tuple[str, str | None]] = [("overall", None)]
     groups += [("domain", d) for d in view.records.domains]
     groups += [("task", str(t["name"])) for t in view.records.tasks]
     rows = []
@@ -151,11 +147,10 @@ def curves(records: Records) -> Section | None:
         option_colours(options[first]),
         {str(a["name"]): a for a in records.study["arms"]},
     )
-    dashes = (
-        {o: DASHES[i % len(DASHES)] for i, o in enumerate(options[last])} if first != last else {}
-    )
+    dashes = {o: DASHES[i % len(DASHES)] for i, o in enumerate(options[last])} if first != last else {}
     stages: dict[str, list[Loss]] = {}
-    data, seen = [], set()
+    seen: set[tuple[str, ...]] = set()
+    data: list[tuple[str, str, str, float, float]] = []
     for stage in records.stages:
         for name, arm in arms.items():
             parts = [c for c in records.curves if c.arm == name and c.stage == stage]
@@ -170,8 +165,8 @@ def curves(records: Records) -> Section | None:
             colour = colours.get(arm["factors"].get(first), "#56b4e9")
             dash = dashes.get(arm["factors"].get(last), "-") if stage == last else "-"
             stages.setdefault(stage, []).append(Loss(tokens, loss, colour, dash))
-            data.append([name, stage, len(parts), float(tokens[-1]), float(loss[-1])])
-    rows = [[a, s, str(n), count(t), f"{v:.3f}"] for a, s, n, t, v in data]
+            data.append((name, stage, str(len(parts)), float(tokens[-1]), float(loss[-1])))
+    rows = [[a, s, n, count(t), f"{v:.3f}"] for a, s, n, t, v in data]
     table = Table(
         "curves",
         "Loss at the end of each stage",
@@ -266,9 +261,7 @@ def cost(records: Records) -> Section:
             f"which saved {100 * (1 - trained / unshared):.0f} % of it."
         )
     machine = records.study.get("machine") or {}
-    points = [
-        f"{capital(str(k).replace('_', ' '))}: {v}" for k, v in machine.items() if v is not None
-    ]
+    points = [f"{capital(str(k).replace('_', ' '))}: {v}" for k, v in machine.items() if v is not None]
     return Section("cost", "Cost", tuple(said), points=points, tables=[cost_table(records)])
 
 
@@ -282,7 +275,9 @@ def method(records: Records) -> Section:
     grid, controls = records.arms("grid"), records.arms("control")
     arms = f"{plural(len(grid), 'arm')} of the grid"
     if controls:
-        arms += f" and {plural(len(controls), 'control')} ({listed([str(a['control']) for a in controls])})"
+        arms += (
+            f" and {plural(len(controls), 'control')} ({listed([str(a['control']) for a in controls])})"
+        )
     seeds = len(study["seeds"])
     said = (
         f"The study {study['name']} trained {arms} with {plural(seeds, 'seed')} each, through "
@@ -312,11 +307,7 @@ def _tasks(records: Records) -> str:
     items = [t.get("items") for t in records.tasks]
     known = [i for i in items if isinstance(i, int)]
     named = f"{plural(len(records.tasks), 'task')} in {plural(len(records.domains), 'domain')}"
-    return (
-        f"{named} with {plural(sum(known), 'item')}"
-        if len(known) == len(items) and known
-        else named
-    )
+    return f"{named} with {plural(sum(known), 'item')}" if len(known) == len(items) and known else named
 
 
 def _caveats(records: Records) -> list[str]:
@@ -346,9 +337,7 @@ def _caveats(records: Records) -> list[str]:
         )
     suites = sorted({str(t["suite"]) for t in records.tasks if t.get("suite")})
     if suites:
-        points.append(
-            f"Reasoning means here what the tasks of {listed(suites)} ask for, nothing wider."
-        )
+        points.append(f"Reasoning means here what the tasks of {listed(suites)} ask for, nothing wider.")
     return points
 
 
@@ -368,6 +357,6 @@ def summary(records: Records) -> str:
     ]
     if cost_.get("tokens_trained") is not None:
         parts.append(f"{count(cost_['tokens_trained'])} tokens trained")
-    if cost_.get("seconds") is not None:
-        parts.append(duration(cost_["seconds"]))
+    if records.study.get("seconds") is not None:
+        parts.append(duration(records.study["seconds"]))
     return " · ".join(parts)

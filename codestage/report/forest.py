@@ -7,6 +7,7 @@ at chance in every arm, so that it could not show anything.
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -139,9 +140,7 @@ def _range(rows: Sequence[Row]) -> tuple[float, float]:
     ends = [0.0]
     for row in rows:
         if row.effect is not None:
-            ends += [
-                v for v in (row.effect.low, row.effect.high, row.effect.estimate) if v is not None
-            ]
+            ends += [v for v in (row.effect.low, row.effect.high, row.effect.estimate) if v is not None]
     reach = (max(ends) - min(ends)) or 1.0
     return min(ends) - 0.08 * reach, max(ends) + 0.08 * reach
 
@@ -151,9 +150,7 @@ def _hints(axes: Axes) -> None:
     low, high = axes.get_xlim()
     for x, word, side in ((low, "← code hurts", "left"), (high, "code helps →", "right")):
         if abs(x) > 0.3 * (high - low):
-            axes.text(
-                x, len(axes.get_yticks()) - 0.42, word, ha=side, va="bottom", size=6.2, color=SOFT
-            )
+            axes.text(x, len(axes.get_yticks()) - 0.42, word, ha=side, va="bottom", size=6.2, color=SOFT)
 
 
 def _write_numbers(axes: Axes, rows: Sequence[Row]) -> None:
@@ -161,7 +158,9 @@ def _write_numbers(axes: Axes, rows: Sequence[Row]) -> None:
         effect = row.effect
         if effect is None or effect.estimate is None:
             continue
-        shown = f"{signed(effect.estimate, effect.unit)}  ({interval(effect.low, effect.high, effect.unit)})"
+        shown = (
+            f"{signed(effect.estimate, effect.unit)}  ({interval(effect.low, effect.high, effect.unit)})"
+        )
         axes.annotate(
             shown,
             (1, y),
@@ -176,7 +175,7 @@ def _write_numbers(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _key(figure: Figure) -> None:
     """What the marks mean, in every chart."""
-    style = {"linestyle": "-", "linewidth": 1.6, "color": SOFT, "markeredgecolor": SOFT}
+    style: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6, "color": SOFT, "markeredgecolor": SOFT}
     marks = [
         Line2D([], [], marker="o", markerfacecolor=SOFT, label="resolved", **style),
         Line2D([], [], marker="o", markerfacecolor=PAPER, label="not resolved", **style),

@@ -69,6 +69,8 @@ def compose(records: Records) -> Document:
     sections: list[Section | None] = [
         *questions.perspectives(view, continuous_view(view)),
         questions.grid(view),
+        questions.earlier(view),
+        family("simple", "simple", "One change at a time", SIMPLE),
         family("schedule", "schedules", "Schedules", SCHEDULES),
         family("control", "controls", "Controls", CONTROLS),
         family("transfer", "transfer", "Negative transfer", TRANSFER),
@@ -81,6 +83,10 @@ def compose(records: Records) -> Document:
     return Document(title, subtitle, answer(view), sure(view), questions.hero(view), kept)
 
 
+SIMPLE = (
+    "The effects above average over what the other stages did. Here every other stage keeps its first "
+    "option: what a reader gets who changes this one thing and nothing else."
+)
 SCHEDULES = (
     "Schedules give the same code in another order: evenly, more and more, or less and less. "
     "Their totals are equal, so that a difference is one of order alone."
@@ -123,9 +129,7 @@ def to_html(document: Document, pictures: list[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["csv_link"] = lambda table: (
-        "data:text/csv;charset=utf-8," + quote(to_csv(table))
-    )
+    environment.filters["csv_link"] = lambda table: "data:text/csv;charset=utf-8," + quote(to_csv(table))
     environment.filters["plain"] = plain
     context: dict[str, Any] = {
         "document": document,

@@ -133,9 +133,7 @@ def source_colours(sources: Sequence[str], domains: Mapping[str, str]) -> dict[s
     return colours
 
 
-def dose_plot(
-    stages: Mapping[str, Sequence[Dose]], colours: Mapping[str, str], narrow: bool
-) -> Figure:
+def dose_plot(stages: Mapping[str, Sequence[Dose]], colours: Mapping[str, str], narrow: bool) -> Figure:
     """Stacked bars of realised tokens; the black tick is the planned total."""
     names = [label(d.name, 24) for doses in stages.values() for d in doses]
     width, aside = (NARROW if narrow else WIDE), label_width(names, 1.45 if narrow else 1.8)
@@ -189,9 +187,7 @@ def cot_plot(tasks: Sequence[tuple[str, Mapping[str, Sequence[Mean]]]], narrow: 
                 colour = COT_COLOURS.get(mode, MORE[3])
                 axes.plot([min(scores), max(scores)], [at, at], color=colour, linewidth=1.4)
                 axes.plot([float(np.mean(scores))], [at], marker="o", markersize=5, color=colour)
-        chance = next(
-            (m.chance for ms in by_mode.values() for m in ms if m.chance is not None), None
-        )
+        chance = next((m.chance for ms in by_mode.values() for m in ms if m.chance is not None), None)
         if chance is not None:
             axes.plot([100 * chance] * 2, [y - 0.44, y + 0.44], color=INK, linewidth=1.6)
     axes.set_yticks(range(len(tasks)), names)

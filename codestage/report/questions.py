@@ -1,6 +1,7 @@
 """The sections that answer: the three perspectives, the grid, schedules, controls, reasoning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from codestage.report.answer import WORDS, claim, headline, place, resolved_names
 from codestage.report.cells import (
@@ -38,9 +39,7 @@ def hero(view: View) -> Chart | None:
     effects = [(f, _main_effect(view, f, "overall")) for f in view.families]
     if not any(effect for _, effect in effects):
         return None
-    rows = [
-        Row(capital(question(f)), e, colour=family_colour(f, view.families)) for f, e in effects
-    ]
+    rows = [Row(capital(question(f)), e, colour=family_colour(f, view.families)) for f, e in effects]
     axis = axis_name(effects[0][1], metric_name(view.metric), view.records.confidence)
     return Chart(
         "overall",
@@ -89,9 +88,7 @@ def perspectives(view: View, continuous: View | None) -> list[Section]:
     """Overall, by domain, by task: one section each for the last two, the hero is the first."""
     sections = []
     domains = [
-        d
-        for d in view.records.domains
-        if any(_main_effect(view, f, "domain", d) for f in view.families)
+        d for d in view.records.domains if any(_main_effect(view, f, "domain", d) for f in view.families)
     ]
     if domains:
         charts = [_forest_chart("domains", _finding(view, "domain"), view, "domain", domains)]
@@ -168,9 +165,7 @@ def _interaction_chart(view: View) -> Chart | None:
         Line(o, colours[o], [view.mean(cells.get((o, t), ""), "overall") for t in options[last]])
         for o in options[first]
     ]
-    if not any(line.means for line in lines) or all(
-        m is None for line in lines for m in line.means
-    ):
+    if not any(line.means for line in lines) or all(m is None for line in lines for m in line.means):
         return None
     title = f"Mean {metric_name(view.metric)} of the grid's cells: parallel lines would mean that the stages add up"
     axis = f"option at stage {last} (lines: option at {first})"
@@ -195,7 +190,51 @@ def family_section(view: View, family: str, anchor: str, title: str, said: str) 
     chart = contrast_chart(view, top, anchor)
     rest = [e for e in effects if e not in top]
     tables = [effect_table(f"{anchor}-all", f"{title}: by domain and task", rest)] if rest else []
-    return Section(anchor, title, (said,), charts=[chart], tables=tables)
+    points = _harmed(view) if family == "transfer" else []
+    return Section(anchor, title, (said,), points=points, charts=[chart], tables=tables)
+
+
+def _harmed(view: View) -> list[str]:
+    """For each stage, the tasks on which code was shown to do harm."""
+    points = []
+    for family in view.stage_families:
+        found = resolved_names(view, family, "task")
+        harmed = found.get("lowered", [])
+        told = f"lowered {listed(harmed)}" if harmed else "harm was shown on no task"
+        points.append(f"{capital(question(family))}: {told}, of {sum(map(len, found.values()))}.")
+    return points
+
+
+def earlier(view: View) -> Section | None:
+    """What code did to the model at the end of its own stage, before any later one."""
+    charts = []
+    for stage in view.records.stages[:-1]:
+        before = replace(view, stage=stage)
+        effects = [e for e in before.effects(stage) if e.level != "task"]
+        if effects:
+            title = f"Right after {stage}, before any later stage: {question(stage)}"
+            charts.append(_rows_chart(before, f"after-{stage}", title, effects))
+    if not charts:
+        return None
+    said = (
+        "A base model that has not been tuned may answer badly for want of the form of an answer. What "
+        "code did is therefore judged after the last stage; this is how it stood before."
+    )
+    return Section("earlier", "Before tuning", (said,), charts=charts)
+
+
+def _rows_chart(view: View, name: str, title: str, effects: Sequence[Effect]) -> Chart:
+    """One panel, a row an effect, named by what it is over."""
+    colour = family_colour(effects[0].family, view.families)
+    rows = [Row(e.name, e, colour=colour) for e in effects]
+    axis = axis_name(effects[0], metric_name(view.metric), view.records.confidence)
+    return Chart(
+        name,
+        title,
+        MARKS,
+        lambda narrow: forest([Panel("", colour, rows)], axis=axis, narrow=narrow),
+        effect_table(name, title, effects),
+    )
 
 
 def contrast_chart(view: View, effects: Sequence[Effect], anchor: str) -> Chart:
@@ -263,9 +302,7 @@ def abilities(view: View) -> Section | None:
         "chance",
         "What each task could show",
         (said, more),
-        charts=[
-            Chart("chance", title, key, lambda narrow: chance_plot(strips, narrow, gaps), table)
-        ],
+        charts=[Chart("chance", title, key, lambda narrow: chance_plot(strips, narrow, gaps), table)],
     )
 
 

@@ -129,9 +129,7 @@ def read(folder: Path) -> Records:
     _check_study(folder / "study.json", study)
     alpha = effects["alpha"]
     if not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        raise UserError(
-            f"{folder / 'effects.json'}: alpha must be in (0, 1), got {alpha!r}. {MEND}"
-        )
+        raise UserError(f"{folder / 'effects.json'}: alpha must be in (0, 1), got {alpha!r}. {MEND}")
     return Records(
         study=study,
         alpha=float(alpha),
@@ -212,13 +210,9 @@ def _row(path: Path, where: str, entry: Any, kind: type[Row]) -> Row:
     for name in set(names) & set(NUMBERS):
         value = entry[name]
         if value is not None and (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
         ):
-            raise UserError(
-                f"{path}: {where}.{name} must be a number or null, got {value!r}. {MEND}"
-            )
+            raise UserError(f"{path}: {where}.{name} must be a number or null, got {value!r}. {MEND}")
     allowed = {"level": LEVELS, "verdict": VERDICTS}
     for name in set(names) & allowed.keys():
         if entry[name] not in allowed[name]:
@@ -243,9 +237,7 @@ def _curves(path: Path) -> tuple[Curve, ...]:
     if not path.exists():
         return ()
     table = _table(path, ["arm", "seed", "stage", "tokens", "loss"])
-    keys = list(
-        zip(*(table.column(name).to_pylist() for name in ("arm", "seed", "stage")), strict=True)
-    )
+    keys = list(zip(*(table.column(name).to_pylist() for name in ("arm", "seed", "stage")), strict=True))
     places: dict[tuple[str, int, str], list[int]] = {}
     for i, key in enumerate(keys):
         places.setdefault(key, []).append(i)

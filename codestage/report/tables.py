@@ -70,8 +70,7 @@ def all_effects(records: Records) -> Table:
     head = ["contrast", "label", "family", "level", "name", "metric", "stage", "cot", *EFFECT_DATA]
     data = [[getattr(e, key) for key in head] for e in records.effects]
     rows = [
-        [DASH if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r]
-        for r in data
+        [DASH if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r] for r in data
     ]
     return Table("effects", "Every effect of the study", head, rows, data, 8)
 
@@ -84,8 +83,7 @@ def all_means(records: Records) -> Table:
     ]  # fmt: skip
     data = [[getattr(m, key) for key in head] for m in records.means]
     rows = [
-        [DASH if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r]
-        for r in data
+        [DASH if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r] for r in data
     ]
     return Table("arms", "Every score of every arm", head, rows, data, 6)
 
@@ -123,9 +121,11 @@ def dose_table(records: Records) -> Table:
 def cost_table(records: Records) -> Table:
     """What the study cost, and what it would have cost without sharing work between arms."""
     cost = records.study.get("cost") or {}
-    kinds = {"seconds": duration, "flops": big}
+    cost = {"seconds": records.study.get("seconds")} | cost
+    kinds = {"seconds": duration, "train_seconds": duration, "flops": big}
     names = {
-        "seconds": "time, wall clock",
+        "seconds": "time of the whole study, wall clock",
+        "train_seconds": "time of training, all workers added up",
         "tokens_trained": "tokens trained on",
         "tokens_unshared": "tokens if nothing were shared between arms",
         "flops": "floating-point operations of training",

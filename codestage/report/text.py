@@ -123,9 +123,7 @@ def markdown(text: object) -> str:
     escaped = re.sub(r"^(\d*)([#+=.)-])", r"\1\\\2", escaped)
     escaped = escaped.replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     # Broken by a zero-width space, an address or a host name does not become a link by itself.
-    return re.sub(
-        r"(://|(?i:www)\.)", lambda found: found[0][:-1] + "&#8203;" + found[0][-1], escaped
-    )
+    return re.sub(r"(://|(?i:www)\.)", lambda found: found[0][:-1] + "&#8203;" + found[0][-1], escaped)
 
 
 LATEX = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from codestage.report.records import Effect, Mean, Records
 
-SPECIAL = ("interaction", "schedule", "control", "cot", "transfer")
+SPECIAL = ("interaction", "simple", "schedule", "control", "cot", "transfer")
 CONTINUOUS = ("bpb", "prob")
 
 
@@ -52,12 +52,7 @@ class View:
 
     def effect(self, contrast: str, level: str, name: str | None = None) -> Effect | None:
         for e in self.records.effects:
-            if (
-                e.contrast == contrast
-                and e.level == level
-                and self.shows(e)
-                and name in (None, e.name)
-            ):
+            if e.contrast == contrast and e.level == level and self.shows(e) and name in (None, e.name):
                 return e
         return None
 

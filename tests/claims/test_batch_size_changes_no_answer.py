@@ -12,9 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from codestage.data.tokenizer import train
 from codestage.evaluate.backend import Backend, Runtime
 
-SIZES = [
-    Runtime(batch_tokens=t, batch_rows=r) for t, r in [(1, 1), (90, 3), (1024, 7), (10**6, 64)]
-]
+SIZES = [Runtime(batch_tokens=t, batch_rows=r) for t, r in [(1, 1), (90, 3), (1024, 7), (10**6, 64)]]
 MAX_NEW = 12
 
 
@@ -59,9 +57,7 @@ def requests(tokenizer):
     pick = random.Random(1)
     found = []
     for _ in range(12):
-        question = [0] + [
-            pick.randrange(2, tokenizer.vocab_size) for _ in range(pick.randrange(0, 40))
-        ]
+        question = [0] + [pick.randrange(2, tokenizer.vocab_size) for _ in range(pick.randrange(0, 40))]
         for context in (question, [*question, 5, 6], [*question, *question[1:20], 7]):
             for length in (0, 1, 1, 2, 4):
                 found.append((context, [pick.randrange(2, 9) for _ in range(length)]))
@@ -76,9 +72,7 @@ def test_log_likelihoods_are_those_of_one_plain_forward_pass_each(
     backend = Backend(model, tokenizer, runtime)
     assert backend.packs
     backend.packs = packs
-    for (context, continuation), found in zip(
-        requests, backend.loglikelihoods(requests), strict=True
-    ):
+    for (context, continuation), found in zip(requests, backend.loglikelihoods(requests), strict=True):
         with torch.no_grad():
             logprobs = model(torch.tensor([context + continuation])).logits[0].log_softmax(-1)
         predicting = logprobs[len(context) - 1 : len(context) + len(continuation) - 1]

@@ -47,8 +47,7 @@ def test_an_answer_that_is_nearly_always_right_is_noticed(monkeypatch):
         asks = make_asks(tasks, **options)
         fixed = asks[0].item
         return [
-            replace(a, item=replace(fixed, id=a.item.id)) if i % 10 else a
-            for i, a in enumerate(asks)
+            replace(a, item=replace(fixed, id=a.item.id)) if i % 10 else a for i, a in enumerate(asks)
         ]
 
     monkeypatch.setattr(st, "make_asks", same)

@@ -61,9 +61,7 @@ def test_a_changed_word_does_not_hide_a_long_item():
 
 
 def test_instructions_are_searched_as_a_whole():
-    example = Example(
-        "Who wrote the song of the seven small stones?", "Ada wrote it", "it is known"
-    )
+    example = Example("Who wrote the song of the seven small stones?", "Ada wrote it", "it is known")
     clean = Example("Who wrote the song of the nine large stones?", "Ada wrote it")
     overlap = decontaminate([example, clean], {"q": "who wrote the song of the SEVEN small stones"})
     assert [record for record, _ in overlap.removed] == [example]

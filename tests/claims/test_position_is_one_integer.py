@@ -4,12 +4,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
+from codestage.data.prepare import prepare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan
-from codestage.data.prepare import prepare
 from codestage.data.shards import Shard
 from codestage.data.sources import Document, Example
 from codestage.data.tokenizer import train
@@ -32,12 +32,10 @@ PHASES = [
 def folders(tmp_path_factory):
     out = tmp_path_factory.mktemp("sources")
     prose = [
-        Document(f"Tale {i}: " + f"the cat sat on mat {i}. " * (i % 9 + 1), str(i))
-        for i in range(200)
+        Document(f"Tale {i}: " + f"the cat sat on mat {i}. " * (i % 9 + 1), str(i)) for i in range(200)
     ]
     chat = [
-        Example(f"Add {i} and {i % 7}.", str(i + i % 7), "so " * (i % 5) + "it is")
-        for i in range(200)
+        Example(f"Add {i} and {i % 7}.", str(i + i % 7), "so " * (i % 5) + "it is") for i in range(200)
     ]
     tokenizer = train({"a": [d.text for d in prose], "b": [e.text for e in chat]}, vocab_size=300)
     for name, records in {"prose": prose, "chat": chat}.items():

@@ -39,9 +39,7 @@ def test_batches_equal_a_slow_reading_of_the_format(seed, seq_len, per_batch, ma
     asked = int(generator.integers(1, 15 * seq_len))
     phase = SimpleNamespace(tokens=asked, by_source={"a": asked})
     plan = MixturePlan([phase], "even", {"a": rows}, seed=seed)
-    batches = Batches(
-        plan, {"a": SimpleNamespace(tokens=tokens, mask=mask)}, rows_per_batch=per_batch
-    )
+    batches = Batches(plan, {"a": SimpleNamespace(tokens=tokens, mask=mask)}, rows_per_batch=per_batch)
     table = plan.rows(0, plan.n_rows)
     numbers = plan.shard_rows("a", table.ordinal)
     for place in range(batches.n_batches * per_batch):

@@ -20,9 +20,7 @@ def slow(text, item, words, share):
     return len(held) >= max(1, share * len(runs))
 
 
-@given(
-    st.lists(texts, max_size=6), st.lists(texts, max_size=5), st.integers(1, 5), st.floats(0.1, 1)
-)
+@given(st.lists(texts, max_size=6), st.lists(texts, max_size=5), st.integers(1, 5), st.floats(0.1, 1))
 @settings(max_examples=200, deadline=None)
 def test_it_finds_what_nested_loops_find(documents, items, words, share):
     records = [Document(text, str(i)) for i, text in enumerate(documents)]

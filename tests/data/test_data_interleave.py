@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from codestage.data.interleave import FullRows, ListedRows, grouping
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from codestage.data.interleave import FullRows, ListedRows, grouping
 
 
 def cut(tokens, seq_len):

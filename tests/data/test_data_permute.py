@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from codestage.data.permute import permute, unpermute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-
-from codestage.data.permute import permute, unpermute
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**62), st.integers(0, 5))

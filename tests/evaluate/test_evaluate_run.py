@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from codestage.evaluate.answers import Answer, Ask, rows
+from codestage.evaluate.items import items
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codestage.data import instruct
@@ -9,8 +11,6 @@ from codestage.data.tokenizer import train
 from codestage.data.worlds import episodes
 from codestage.errors import RunError, UserError
 from codestage.evaluate import records, scoring
-from codestage.evaluate.answers import Answer, Ask, rows
-from codestage.evaluate.items import items
 from codestage.evaluate.run import evaluate_checkpoint
 from codestage.evaluate.tasks import load_tasks
 
@@ -60,9 +60,7 @@ def test_the_records_are_complete(table):
             for metric in task.metrics:
                 found = select(table, task=task.name, cot=cot, metric=metric)
                 asked = cot in task.cot and not (
-                    metric == "format"
-                    and cot != "generated"
-                    and task.output_type != "generate_until"
+                    metric == "format" and cot != "generated" and task.output_type != "generate_until"
                 )
                 assert len(found) == (N if asked else 0), (task.name, cot, metric)
     assert {row["status"] for row in table.to_pylist()} <= set(records.STATUSES)
@@ -105,9 +103,7 @@ def test_text_is_written_as_transformers_writes_it(table, model, tokenizer):
         assert row["gold"] == item.answer
 
 
-def test_the_same_items_whatever_else_is_asked_and_the_same_answers_again(
-    table, checkpoint, tokenizer
-):
+def test_the_same_items_whatever_else_is_asked_and_the_same_answers_again(table, checkpoint, tokenizer):
     again = evaluate_checkpoint(
         checkpoint, tokenizer, load_tasks(["coin_flip"]), cot=["off"], seed=3, n_items=N
     )

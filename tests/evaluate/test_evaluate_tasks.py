@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 import yaml
+from codestage.evaluate.items import items, prompt_hash
 
 from codestage.errors import UserError
-from codestage.evaluate.items import items, prompt_hash
 from codestage.evaluate.tasks import COT, DOMAINS, FOLDER, all_tasks, load_tasks, read_task, render
 
 GOOD = yaml.safe_load(next(iter(sorted(FOLDER.glob("*.yaml")))).read_text())

@@ -1,10 +1,9 @@
 """Packed trees against the plain reading: a node sees its own sequence's tokens and no others."""
 
 import numpy as np
+from codestage.evaluate.tree import common_prefix, forest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from codestage.evaluate.tree import common_prefix, forest
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=12)
 

@@ -123,9 +123,7 @@ def contrasts(world: World) -> list[tuple[str, str, str, dict[str, float]]]:
         base = world.options[stage][0]
         code = [a for a in grid if a["factors"][stage] != base]
         text = [a for a in grid if a["factors"][stage] == base]
-        weights = {a["name"]: 1 / len(code) for a in code} | {
-            a["name"]: -1 / len(text) for a in text
-        }
+        weights = {a["name"]: 1 / len(code) for a in code} | {a["name"]: -1 / len(text) for a in text}
         signs[stage] = weights
         made.append((stage, f"code at {stage}", stage, weights))
     if len(world.stages) == 2 and all(len(world.options[s]) > 1 for s in world.stages):
@@ -163,9 +161,7 @@ def effect_rows(world: World, rng: np.random.Generator) -> list[dict]:
                 [sum(w * share(world, by_name[a], t) for a, w in weights.items()) for t in tasks]
             )
             noise = 100 * math.sqrt(
-                sum(w * w for w in weights.values())
-                * 0.15
-                / (world.items * world.seeds * len(tasks))
+                sum(w * w for w in weights.values()) * 0.15 / (world.items * world.seeds * len(tasks))
             )
             metrics = {
                 ("acc" if level != "task" else world.tasks[name][1]): 1.0,

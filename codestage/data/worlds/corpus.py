@@ -1,142 +1,168 @@
-"""The small world as corpora: prose, programs with their output, and instructions of both kinds."""
+"""Corpora of the small world: prose, programs with their true output, and instructions."""
 
-import itertools
+import hashlib
+import json
 import random
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypedDict
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
-from codestage.data.worlds.episode import PRINTS, SHOWN, Episode, joined
-from codestage.data.worlds.execute import check
-from codestage.data.worlds.skills import SKILLS, episodes
-from codestage.errors import UserError
+from codestage.data.worlds.episode import Episode
+from codestage.data.worlds.skills import CODE_SKILLS, SKILLS
+from codestage.errors import RunError, UserError
 from codestage.study.seeds import child
 
-Form = Literal["prose", "programs", "chat", "code_chat"]
-FORMS: tuple[Form, ...] = ("prose", "programs", "chat", "code_chat")
-RUN_AT_ONCE = 2000
-"""Programs run by one process."""
-
-ANSWERS = ("{}.", "It is {}.", "The answer is {}.")
-OUTPUTS = ("# prints: {}", "# output: {}", "# -> {}", ">>> {}")
-WRITE = (
-    "{} Write a program that prints the answer.",
-    "{} Answer with a program.",
-    "Write a program for this. {}",
-)
-WRITTEN_SHARE = 0.4
-"""Of the code instructions, those that ask for a program; the others ask what one prints."""
+Split = Literal["train", "eval"]
+EVAL_SHARE = 10
+"""One problem in ten is kept for evaluation."""
+BATCH = 2000
+"""Programs run by one child process."""
 
 
-class Text(TypedDict):
-    """A document to learn from."""
+def split_of(key: str) -> Split:
+    """Which side a problem is on: a hash of the problem itself decides, so no corpus can mix them."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return "eval" if int.from_bytes(digest) % EVAL_SHARE == 0 else "train"
 
-    text: str
+
+def episodes(
+    skills: Sequence[str], *, split: Split, seed: int, depth: tuple[int, int]
+) -> Iterator[Episode]:
+    """Endless random problems of `split`, skills in equal parts, depth drawn from the range."""
+    unknown = [s for s in skills if s not in SKILLS]
+    if unknown:
+        raise UserError(f"unknown skill {unknown[0]!r}; known: {', '.join(SKILLS)}")
+    rng = random.Random(child(seed, "world", split))
+    while True:
+        for skill in skills:
+            while True:
+                episode = SKILLS[skill](rng, rng.randint(*depth))
+                if split_of(episode.key) == split:
+                    yield episode
+                    break
 
 
-class Instruction(TypedDict):
-    """An instruction with its response, and the reasoning before it or None."""
+def eval_items(skill: str, n: int, *, seed: int, depth: tuple[int, int]) -> list[Episode]:
+    """`n` different problems that no corpus holds.
 
-    prompt: str
-    response: str
-    rationale: str | None
+    Raises:
+        UserError: if the skill has fewer different problems of this depth.
+    """
+    found: dict[str, Episode] = {}
+    stream = episodes([skill], split="eval", seed=child(seed, skill), depth=depth)
+    for tries, episode in enumerate(stream):
+        found.setdefault(episode.key, episode)
+        if len(found) == n:
+            return list(found.values())
+        if tries > 50 * n + 1000:
+            break
+    raise UserError(
+        f"skill {skill!r} at depth {depth} has only about {len(found)} problems kept for evaluation, "
+        f"not {n}; ask for fewer items or more depth"
+    )
 
 
 def corpus(
-    form: Form,
+    form: Literal["prose", "programs", "chat", "code_chat"],
     *,
     documents: int,
     depth: tuple[int, int] = (1, 2),
     skills: Sequence[str] | None = None,
     cot: float = 0.5,
     seed: int = 0,
-) -> Iterator[Text | Instruction]:
-    """`documents` records, the skills (all if None) in equal parts, none kept for evaluation.
+) -> Iterator[Mapping[str, str | None]]:
+    """`documents` rows: `{"text"}` for prose and programs, `{"prompt", "response", "rationale"}` else.
 
-    `cot` is the share of records with their reasoning. Each form draws problems of its own from the
-    same skills and depths. Prose and chat hold no code: there the code skills are told in words.
-    Raises UserError for an unknown form, skill or depth; RunError if a program prints what it
-    should not.
+    Every form draws its own problems from the same skills and depths; problems that are about code
+    (domain `code`) are left out of prose and chat, which hold no code at all.
     """
-    if form not in FORMS:
-        raise UserError(f"no form {form!r}. Use one of: {', '.join(FORMS)}.")
-    if skills is not None and not skills:
-        raise UserError(f"skills: empty. Name some of: {', '.join(SKILLS)}.")
-    if not 0 <= cot <= 1:
-        raise UserError(f"cot: {cot:g} is no share. Write a number from 0 to 1.")
-    streams = [
-        episodes(skill, split="train", seed=child(seed, form), depth=depth)
-        for skill in skills or SKILLS
-    ]
-    return _records(
-        form, _in_turn(streams, documents), cot, random.Random(child(seed, form, "told"))
+    names = list(skills or SKILLS)
+    if form in ("prose", "chat"):
+        names = [name for name in names if name not in CODE_SKILLS]
+    stream = episodes(names, split="train", seed=child(seed, form), depth=depth)
+    rng = random.Random(child(seed, form, "wording"))
+    drawn = (next(stream) for _ in range(documents))
+    if form == "prose":
+        yield from ({"text": prose(e, rng)} for e in drawn)
+    elif form == "chat":
+        for e in drawn:
+            yield chat(e, cot=rng.random() < cot)
+    else:
+        while batch := [e for _, e in zip(range(BATCH), drawn, strict=False)]:
+            check_outputs(batch)
+            for e in batch:
+                yield {"text": program(e, rng)} if form == "programs" else code_chat(e, rng, cot)
+
+
+def prose(episode: Episode, rng: random.Random) -> str:
+    """The problem and its answer as running text, with or without the reasoning."""
+    body = list(episode.story)
+    if rng.random() < 0.3:
+        body += episode.steps
+    ending = rng.choice(
+        [
+            f"{episode.question} {episode.answer}.",
+            f"{episode.question} The answer is {episode.answer}.",
+            f"{episode.question} It is {episode.answer}.",
+        ]
     )
+    return " ".join([*body, ending])
 
 
-def _in_turn(streams: Sequence[Iterator[Episode]], n: int) -> Iterator[Episode]:
-    return (next(stream) for stream in itertools.islice(itertools.cycle(streams), n))
+def program(episode: Episode, rng: random.Random) -> str:
+    """The program and what it prints."""
+    style = rng.randrange(3)
+    if style == 0:
+        return f"{episode.program}\n# prints: {episode.answer}\n"
+    if style == 1:
+        return f"# {episode.question}\n{episode.program}\n# output: {episode.answer}\n"
+    return f"{episode.program}\n>>> {episode.answer}\n"
 
 
-def _records(
-    form: Form, drawn: Iterator[Episode], cot: float, rng: random.Random
-) -> Iterator[Text | Instruction]:
-    while batch := list(itertools.islice(drawn, RUN_AT_ONCE)):
-        if form in ("programs", "code_chat"):
-            check(batch)
-        for episode in batch:
-            reasoned = rng.random() < cot
-            if form == "prose":
-                yield Text(text=prose(episode, rng, cot=reasoned))
-            elif form == "programs":
-                yield Text(text=program(episode, rng, cot=reasoned))
-            elif form == "chat":
-                yield chat(episode, cot=reasoned)
-            else:
-                yield code_chat(episode, rng, cot=reasoned)
+def chat(episode: Episode, *, cot: bool) -> dict[str, str | None]:
+    """The problem as an instruction, with the reasoning before the answer if `cot`."""
+    return {
+        "prompt": episode.instruction,
+        "response": episode.answer,
+        "rationale": " ".join(episode.steps) if cot else None,
+    }
 
 
-def prose(episode: Episode, rng: random.Random, *, cot: bool) -> str:
-    """The story, the question and its answer as running text; with `cot` the reasoning between."""
-    ending = rng.choice(ANSWERS).format(episode.answer)
-    steps = episode.steps if cot else ()
-    return joined((*episode.words, episode.question, *steps, ending))
+def code_chat(episode: Episode, rng: random.Random, cot: float) -> dict[str, str | None]:
+    """A request about a program: what it prints, or to write it."""
+    if rng.random() < 0.5:
+        return {
+            "prompt": f"The program is\n{episode.program}\n\nWhat does it print?",
+            "response": episode.answer,
+            "rationale": " ".join(episode.steps) if rng.random() < cot else None,
+        }
+    return {
+        "prompt": f"{episode.instruction} Write a program that prints it.",
+        "response": f"\n{episode.program}",
+        "rationale": None,
+    }
 
 
-def program(episode: Episode, rng: random.Random, *, cot: bool) -> str:
-    """The program and what it prints; with `cot` comments that reason about it between.
+def check_outputs(batch: Sequence[Episode]) -> None:
+    """Run every program and hold what it prints against the episode's answer.
 
-    The answer must be what the program was seen to print (`execute.check`).
+    The programs are this module's own; they run in one child process with a time limit.
+
+    Raises:
+        RunError: a program prints something else: the corpus would teach a falsehood.
     """
-    lines = [episode.program, rng.choice(OUTPUTS).format(episode.answer)]
-    if cot:
-        lines[1:1] = [f"# {step}" for step in episode.steps]
-    if episode.domain != "code" and rng.random() < 0.5:
-        lines.insert(0, f"# {episode.question}")
-    return "\n".join(lines) + "\n"
-
-
-def chat(episode: Episode, *, cot: bool) -> Instruction:
-    """The problem in words, asked as evaluation asks it."""
-    return Instruction(
-        prompt=joined((*episode.words, episode.question)),
-        response=episode.answer,
-        rationale=joined(episode.steps) if cot else None,
+    child_process = subprocess.run(
+        [sys.executable, "-I", str(Path(__file__).with_name("runner.py"))],
+        input=json.dumps([e.program for e in batch]),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-
-
-def code_chat(episode: Episode, rng: random.Random, *, cot: bool) -> Instruction:
-    """What does this program print (reasoned if `cot`), or: write a program for this story."""
-    if rng.random() < WRITTEN_SHARE:
-        story = joined((*episode.words, episode.question))
-        return Instruction(
-            prompt=rng.choice(WRITE).format(story),
-            response=episode.program,
-            rationale=None,
-        )
-    shown = episode.instruction
-    if episode.domain != "code":
-        shown = joined((rng.choice(SHOWN).format(episode.program), rng.choice(PRINTS)))
-    return Instruction(
-        prompt=shown,
-        response=episode.answer,
-        rationale=joined(episode.steps) if cot else None,
-    )
+    if child_process.returncode != 0:
+        raise RunError(f"programs of the corpus failed to run: {child_process.stderr[-500:]}")
+    for episode, printed in zip(batch, json.loads(child_process.stdout), strict=True):
+        if printed != episode.answer:
+            raise RunError(f"{episode.program!r} prints {printed!r}, the story says {episode.answer!r}")

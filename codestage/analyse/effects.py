@@ -1,0 +1,164 @@
+"""Estimates, intervals and tests of contrasts, paired over items and seeds.
+
+A contrast's value on seed s and item i is D[s, i] = sum over arms of weight * score, taken as
+mu + seed + item + rest. The mean of D is the estimate. Its variance has a part from seeds, estimated
+from the seeds' means (which hold the rest too), and a part from items, estimated from the two-way
+analysis of variance; intervals and tests are Student's t with Satterthwaite's degrees of freedom
+(Satterthwaite 1946). With few seeds the seeds' variances of many like tests are moderated towards
+their common size (Smyth 2004, sections 4 and 6.2), which buys degrees of freedom.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special, stats
+
+MODERATE_FROM = 8
+"""Fewest variances of one kind from which a common size is estimated."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one test is made of."""
+
+    estimate: float
+    seed_variance: float
+    """Variance of a single seed's mean; NaN with one seed."""
+    seed_df: float
+    seeds: int
+    item_variance: float
+    """Variance of the estimate that comes from the choice of items."""
+    item_df: float
+    items: int
+
+
+@dataclass(frozen=True)
+class Test:
+    """An estimate with its standard error and degrees of freedom."""
+
+    estimate: float
+    se: float
+    df: float
+    seeds: int
+    items: int
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Two-sided interval of confidence 1 - alpha."""
+        half = float(stats.t.ppf(1 - alpha / 2, self.df)) * self.se
+        return self.estimate - half, self.estimate + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of no difference."""
+        if self.se == 0:
+            return 1.0 if self.estimate == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.estimate) / self.se, self.df))
+
+    def p_above(self, value: float) -> float:
+        """One-sided p of being no larger than `value`."""
+        if self.se == 0:
+            return 0.0 if self.estimate > value else 1.0
+        return float(stats.t.sf((self.estimate - value) / self.se, self.df))
+
+    def p_equivalent(self, margin: float) -> float:
+        """p of two one-sided tests (Schuirmann 1987): small = within the margin on both sides."""
+        if self.se == 0:
+            return 0.0 if abs(self.estimate) < margin else 1.0
+        return float(stats.t.sf((margin - abs(self.estimate)) / self.se, self.df))
+
+    def detectable(self, alpha: float, power: float = 0.8) -> float:
+        """Smallest true difference found with `power` at this standard error."""
+        t = stats.t.ppf(1 - alpha / 2, self.df) + stats.t.ppf(power, self.df)
+        return float(t) * self.se
+
+
+def parts(tasks: Sequence[np.ndarray]) -> Parts | None:
+    """The parts of a mean over tasks; each of `tasks` is D `[seed, item]`, NaN = unknown.
+
+    Items unknown on any seed are left out; None if nothing is left of a task.
+    """
+    known = [d[:, ~np.isnan(d).any(axis=0)] for d in tasks]
+    if not known or any(d.shape[1] == 0 for d in known):
+        return None
+    k, seeds = len(known), known[0].shape[0]
+    by_seed = np.mean([d.mean(axis=1) for d in known], axis=0)
+    item_parts = [_item_variance(d) / k**2 for d in known]
+    dfs = [max(1, d.shape[1] - 1) for d in known]
+    total = sum(item_parts)
+    spread = sum(v**2 / df for v, df in zip(item_parts, dfs, strict=True))
+    return Parts(
+        estimate=float(by_seed.mean()),
+        seed_variance=float(by_seed.var(ddof=1)) if seeds > 1 else float("nan"),
+        seed_df=seeds - 1,
+        seeds=seeds,
+        item_variance=float(total),
+        item_df=float(total**2 / spread) if spread > 0 else float(sum(dfs)),
+        items=sum(d.shape[1] for d in known),
+    )
+
+
+def _item_variance(d: np.ndarray) -> float:
+    """Variance of the mean of D `[seed, item]` from the choice of items."""
+    seeds, items = d.shape
+    if items < 2:
+        return 0.0
+    between = float(seeds * d.mean(axis=0).var(ddof=1))
+    if seeds == 1:
+        return between / items
+    rest = d - d.mean(axis=0) - d.mean(axis=1, keepdims=True) + d.mean()
+    within = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
+    return max(0.0, between - within) / seeds / items
+
+
+def make_test(part: Parts, prior: tuple[float, float] | None = None) -> Test:
+    """The test of `part`; `prior` = (variance, degrees of freedom) that seeds' variances share."""
+    if part.seeds == 1:
+        return Test(part.estimate, part.item_variance**0.5, part.item_df, 1, part.items)
+    variance, df = part.seed_variance, part.seed_df
+    if prior is not None:
+        size, weight = prior
+        if np.isinf(weight):
+            variance, df = size, 1e6
+        else:
+            variance = (weight * size + df * variance) / (weight + df)
+            df += weight
+    from_seeds = variance / part.seeds
+    total = from_seeds + part.item_variance
+    spread = from_seeds**2 / df + part.item_variance**2 / part.item_df
+    return Test(
+        part.estimate,
+        total**0.5,
+        total**2 / spread if spread > 0 else df,
+        part.seeds,
+        part.items,
+    )
+
+
+def moderation(parts: Sequence[Parts]) -> tuple[float, float] | None:
+    """Common size and degrees of freedom of the seeds' variances of like tests (Smyth 2004, 6.2).
+
+    None where there are too few of them or none differ from zero.
+    """
+    usable = [p for p in parts if p.seeds > 1 and p.seed_variance > 0]
+    if len(usable) < MODERATE_FROM:
+        return None
+    variances = np.array([p.seed_variance for p in usable])
+    df = usable[0].seed_df
+    e = np.log(variances) - special.digamma(df / 2) + np.log(df / 2)
+    spread = float(np.mean((e - e.mean()) ** 2) * len(e) / (len(e) - 1) - special.polygamma(1, df / 2))
+    if spread <= 0:
+        return float(np.exp(e.mean())), float("inf")
+    half = optimize.brentq(lambda x: special.polygamma(1, x) - spread, 1e-6, 1e8)
+    size = float(np.exp(e.mean() + special.digamma(half) - np.log(half)))
+    return size, 2 * float(half)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (Holm 1979), in the order given."""
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    adjusted, highest = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = highest
+    return adjusted

@@ -1,0 +1,86 @@
+"""The view of a running study: a live one on a terminal, plain lines when piped, JSON lines if asked."""
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+LINE_SECONDS = 15.0
+"""Time between two plain lines."""
+
+
+class Display:
+    """Shows snapshots of `engine.progress`; a context manager."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.console = Console(file=sys.stderr if as_json else sys.stdout)
+        self.live: Live | None = None
+        self.last = 0.0
+        self.last_shown: dict[str, Any] = {}
+        if self.console.is_terminal and not as_json:
+            self.live = Live(console=self.console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def event(self, snapshot: dict[str, Any]) -> None:
+        """Show where the study stands."""
+        changed = snapshot["state"] != self.last_shown.get("state")
+        if self.live:
+            self.live.update(_panel(snapshot))
+        elif changed or time.monotonic() - self.last > LINE_SECONDS:
+            self.last = time.monotonic()
+            line = json.dumps(snapshot) if self.as_json else _line(snapshot)
+            self.console.file.write(line + "\n")
+            self.console.file.flush()
+        self.last_shown = snapshot
+
+
+def _line(s: dict[str, Any]) -> str:
+    """One plain line."""
+    total = sum(s["steps"].values())
+    parts = [
+        f"{s['study']}: {s['state']}",
+        f"{s['steps']['done']}/{total} steps",
+        f"{s['tokens_done'] / 1e6:.2f}M of {s['tokens_total'] / 1e6:.2f}M tokens",
+    ]
+    if s["tokens_per_second"]:
+        parts.append(f"{s['tokens_per_second']:,} tokens/s")
+    if s["seconds_left"] is not None:
+        parts.append(f"{_minutes(s['seconds_left'])} left")
+    return ", ".join(parts)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _panel(s: dict[str, Any]) -> Group:
+    """The live view: a bar for the whole, a row for each running step."""
+    total = max(1, s["tokens_total"])
+    table = Table.grid(padding=(0, 2))
+    for step in s["running"]:
+        speed = f"{step['tokens_per_second']:,} tok/s" if "tokens_per_second" in step else ""
+        loss = f"loss {step['loss']:.3f}" if "loss" in step else ""
+        table.add_row(Text(step["kind"]), Text(step["step"]), Text(loss), Text(speed))
+    bar = ProgressBar(total=total, completed=s["tokens_done"], width=60)
+    return Group(Text(_line(s)), bar, table)

@@ -1,0 +1,236 @@
+"""The local engine: one worker process a core, each step on one core, ready steps in order of need."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from codestage.engine.store import Step, Store
+from codestage.errors import RunError, UserError
+
+RETRIES = 2
+"""Times a step is tried again after its worker was killed."""
+Listener = Callable[[str, Step, dict[str, Any]], None]
+"""Called with an event (started, progress, done, warning, retried), its step, and what it says."""
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    step: Step | None = None
+
+
+class Stopped(Exception):
+    """The run was asked to stop; every worker has saved its work."""
+
+
+def run_steps(steps: Sequence[Step], store: Store, *, workers: int, listener: Listener) -> None:
+    """Do every step that is not in the store yet, each after its inputs.
+
+    Raises:
+        UserError, RunError: from a step; the others in hand are stopped and saved first.
+        Stopped: on SIGINT or SIGTERM, once the workers have saved their work.
+    """
+    waiting = {step.hash: step for step in steps if not store.has(step)}
+    if not waiting:
+        return
+    pool = _Pool(store, min(workers, len(waiting)))
+    try:
+        with _signals(pool):
+            pool.run(waiting, listener)
+    finally:
+        pool.close()
+
+
+class _Pool:
+    """Worker processes and the steps that wait for them."""
+
+    def __init__(self, store: Store, size: int) -> None:
+        self.store = store
+        self.context = multiprocessing.get_context("spawn")
+        self.stop = self.context.Event()
+        self.workers = [self._start() for _ in range(size)]
+        self.failures: dict[str, int] = {}
+        self.ranks: dict[str, float] = {}
+        self.undone: set[str] = set()
+        self.error: Exception | None = None
+
+    def _start(self) -> _Worker:
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(
+            target=work_loop, args=(theirs, str(self.store.root), self.stop, os.getpid())
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def run(self, waiting: dict[str, Step], listener: Listener) -> None:
+        self.ranks = _ranks(list(waiting.values()))
+        self.undone = set(waiting)
+        while True:
+            if not self.stop.is_set():
+                self._dispatch(waiting, listener)
+            busy = [w for w in self.workers if w.step]
+            if not busy:
+                break
+            ready = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
+            for worker in busy:
+                if worker.pipe in ready or worker.process.sentinel in ready:
+                    self._hear(worker, waiting, listener)
+        if self.error:
+            raise self.error
+        if self.stop.is_set():
+            raise Stopped
+
+    def _dispatch(self, waiting: dict[str, Step], listener: Listener) -> None:
+        """Hand ready steps to idle workers, the one with most work behind it first."""
+        idle = [w for w in self.workers if w.step is None]
+        ready = [s for s in waiting.values() if self._is_ready(s)]
+        ready.sort(key=lambda s: -self.ranks[s.hash])
+        for worker, step in zip(idle, ready, strict=False):
+            del waiting[step.hash]
+            worker.step = step
+            worker.pipe.send(step)
+            listener("started", step, {})
+
+    def _is_ready(self, step: Step) -> bool:
+        return self.undone.isdisjoint(step.inputs.values())
+
+    def _hear(self, worker: _Worker, waiting: dict[str, Step], listener: Listener) -> None:
+        """Take one message of a busy worker, or its death."""
+        step = worker.step
+        assert step
+        try:
+            event, body = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker, step, waiting, listener)
+            return
+        if event == "progress":
+            listener("progress", step, body)
+            return
+        worker.step = None
+        if event == "done":
+            self.undone.discard(step.hash)
+            listener("done", step, body)
+        elif event == "error":
+            self.error = self.error or body
+            self.stop.set()
+
+    def _replace(
+        self, worker: _Worker, step: Step, waiting: dict[str, Step], listener: Listener
+    ) -> None:
+        """A worker died under a step: start another and try the step again from its checkpoint."""
+        worker.process.join()
+        code = worker.process.exitcode
+        self.workers.remove(worker)
+        if self.stop.is_set():
+            return
+        failures = self.failures[step.hash] = self.failures.get(step.hash, 0) + 1
+        if failures > RETRIES:
+            self.error = RunError(
+                f"{step.label}: its worker died {failures} times (exit {code}; -9 is often a lack of "
+                "memory); free memory or run with fewer --workers, then run again: finished steps "
+                "are kept"
+            )
+            self.stop.set()
+            return
+        waiting[step.hash] = step
+        self.workers.append(self._start())
+        listener("retried", step, {"exit": code})
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            with contextlib.suppress(OSError):
+                worker.pipe.send(None)
+        for worker in self.workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+
+def _ranks(steps: Sequence[Step]) -> dict[str, float]:
+    """Step hash -> work on the longest chain from it on, itself included."""
+    users: dict[str, list[Step]] = {}
+    for step in steps:
+        for input_ in set(step.inputs.values()):
+            users.setdefault(input_, []).append(step)
+    ranks: dict[str, float] = {}
+    stack = list(steps)
+    while stack:
+        step = stack[-1]
+        missing = [u for u in users.get(step.hash, []) if u.hash not in ranks]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        behind = [ranks[u.hash] for u in users.get(step.hash, [])]
+        ranks[step.hash] = step.cost + max(behind, default=0.0)
+    return ranks
+
+
+@contextlib.contextmanager
+def _signals(pool: _Pool) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the workers to save and stop; a second one kills them."""
+
+    def ask(number: int, _: Any) -> None:
+        if pool.stop.is_set():
+            for worker in pool.workers:
+                worker.process.kill()
+        pool.stop.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def work_loop(pipe: Connection, root: str, stop: Any, parent: int) -> None:
+    """A worker's life: steps in, results out, until told to end or the parent dies."""
+    _die_with(parent)
+    os.environ["OMP_NUM_THREADS"] = "1"  # one core each, side by side: before torch is imported
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from codestage.engine.work import Workshop
+
+    shop = Workshop(
+        store=Store(Path(root)),
+        should_stop=stop.is_set,
+        tell=lambda body: pipe.send(("progress", body)),
+        compiled=shutil.which("g++") is not None or shutil.which("clang++") is not None,
+    )
+    while (step := pipe.recv()) is not None:
+        began = time.monotonic()
+        try:
+            shop.do(step)
+            pipe.send(("done", {"seconds": time.monotonic() - began}))
+        except (UserError, RunError) as error:
+            pipe.send(("error", error))
+        except Exception as error:
+            if type(error).__name__ == "Interrupted":
+                pipe.send(("stopped", {}))
+            else:
+                import traceback
+
+                detail = "".join(traceback.format_exception(error))
+                pipe.send(("error", RunError(f"{step.label}: a bug of codestage:\n{detail}")))
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however that ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

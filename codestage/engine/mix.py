@@ -1,0 +1,70 @@
+"""What the batches of one stage of one arm hold, counted from the batches."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codestage.data.batches import Batches
+from codestage.engine.data_steps import data_steps, shards
+from codestage.engine.graph import StageWork
+from codestage.engine.local import run_steps
+from codestage.engine.progress import only_one
+from codestage.engine.run import plan_training
+from codestage.engine.store import Store
+from codestage.errors import UserError
+from codestage.study.expand import expand
+from codestage.study.load import load_study
+
+
+def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
+    """`{phases: [{tokens, by_source}], total: {tokens, by_source}}` of the first seed's run.
+
+    Prepares the study's data in `out` if it is not there yet.
+    """
+    study = load_study(study_path)
+    arms = [a.name for a in expand(study)]
+    if arm not in arms:
+        raise UserError(f"no arm {arm!r}; the arms are {', '.join(arms)}")
+    if stage not in study.stages:
+        raise UserError(f"no stage {stage!r}; the stages are {', '.join(study.stages)}")
+    store = Store(out)
+    data = data_steps(study, study_path)
+    with only_one(out):
+        run_steps(data.all(), store, workers=1, listener=lambda event, step, body: None)
+    works = plan_training(study, study_path, data, store)
+    work = next(
+        w
+        for stages in works.values()
+        for w in stages
+        if w.run.arm.name == arm and w.stage.name == stage and w.run.seed == study.seeds[0]
+    )
+    return count(
+        work,
+        Batches(
+            work.plan,
+            shards(data, store, work.stage.seq_len),
+            rows_per_batch=work.stage.batch_tokens // work.stage.seq_len,
+        ),
+    )
+
+
+def count(work: StageWork, batches: Batches) -> dict[str, Any]:
+    """Tokens by source and phase, read off the batches; rows tell which phase they stand in."""
+    edges = np.cumsum([0, *work.plan.phase_rows()])
+    phases = [dict.fromkeys(batches.names, 0) for _ in work.stage.phases]
+    for i in range(batches.n_batches):
+        batch = batches[i]
+        held = (batch.documents >= 0).sum(axis=1)
+        for row, source in enumerate(batch.sources):
+            if source >= 0:
+                index = i * batches.rows_per_batch + row
+                phase = int(np.searchsorted(edges, work.plan.place(index), side="right")) - 1
+                phases[phase][batches.names[source]] += int(held[row])
+    total = {name: sum(p[name] for p in phases) for name in batches.names}
+    return {"phases": [_told(p) for p in phases], "total": _told(total)}
+
+
+def _told(by_source: Mapping[str, int]) -> dict[str, Any]:
+    return {"tokens": sum(by_source.values()), "by_source": dict(by_source)}

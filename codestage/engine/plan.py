@@ -1,0 +1,107 @@
+"""What a study would cost and could detect, without touching its data."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from codestage.analyse.power import minimum_detectable
+from codestage.data.mixture import RowCounts
+from codestage.data.sources import source_files
+from codestage.engine.graph import Supply, training_steps
+from codestage.engine.run import evaluation_tasks
+from codestage.errors import UserError
+from codestage.study.expand import expand, runs
+from codestage.study.load import line_of, load_study
+from codestage.study.models import memory_bytes, shape, train_flops_per_token
+from codestage.study.schema import Study
+
+SHARE_OF_PEAK = 0.5
+"""Training speed assumed, as a share of this machine's float32 matrix-product speed."""
+UNKNOWN_ROWS = 10**9
+"""Rows assumed of each source: sharing is planned before any is counted, as if all rows were full."""
+
+
+def plan(study_path: Path) -> dict[str, Any]:
+    """Arms, runs, steps, tokens, cost and detectable effect of a study, with and without sharing.
+
+    Raises:
+        UserError: anything wrong with the study that can be known before its data is read.
+    """
+    study = load_study(study_path)
+    tasks = [t.summary() for t in evaluation_tasks(study, study_path)]
+    for task in tasks:
+        task["items"] = min(task["items"], study.evaluate.items or task["items"])
+    _check_paths(study, study_path)
+    size = shape(study.model, study.tokenizer.vocab_size)
+    arms, all_runs = expand(study), runs(study)
+    supply = {
+        stage.seq_len: Supply(
+            {n: RowCounts(UNKNOWN_ROWS, stage.seq_len) for n in study.sources},
+            dict.fromkeys(study.sources, "unknown"),
+        )
+        for stage in study.stages.values()
+    }
+    works = training_steps(all_runs, supply, size, max(supply))
+    segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
+    ends = {w.segments[-1].hash for stages in works.values() for w in stages}
+    stages = [(run, stage) for run in all_runs for stage in run.arm.stages]
+    tokens_unshared = sum(stage.tokens for _, stage in stages)
+    tokens = round(sum(s.cost for s in segments.values()))
+    used = {n for a in arms for s in a.stages for p in s.phases for n, t in p.by_source.items() if t}
+    data = 2 + 2 * len(used)
+    per_token = max(train_flops_per_token(size, stage.seq_len) for _, stage in stages)
+    cores = len(psutil.Process().cpu_affinity() or [1])
+    speed = SHARE_OF_PEAK * matmul_flops()
+    memory = max(memory_bytes(size, s.batch_tokens, s.seq_len) for _, s in stages)
+    return {
+        "study": study.name,
+        "arms": len(arms),
+        "runs": len(all_runs),
+        "steps": data + len(segments) + len(ends),
+        "steps_unshared": data + 2 * len(stages),
+        "tokens": tokens,
+        "tokens_unshared": tokens_unshared,
+        "flops": tokens * per_token,
+        "hours": round(tokens * per_token / speed / 3600, 3),
+        "hours_unshared": round(tokens_unshared * per_token / speed / 3600, 3),
+        "flops_per_second": round(speed),
+        "memory_gb": round(memory * cores / 1e9, 2),
+        "minimum_detectable_effect": minimum_detectable(tasks, seeds=len(study.seeds)),
+        "arm_names": [arm.name for arm in arms],
+        "warnings": _warnings(study, tasks),
+    }
+
+
+def matmul_flops(size: int = 768, seconds: float = 0.1) -> float:
+    """This machine's float32 matrix-product speed on all cores, measured: FLOP/s."""
+    matrix = np.ones((size, size), dtype=np.float32)
+    matrix @ matrix
+    start, products = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        matrix @ matrix
+        products += 1
+    return 2 * size**3 * products / elapsed
+
+
+def _check_paths(study: Study, path: Path) -> None:
+    for name, source in study.sources.items():
+        try:
+            source_files(source, path.parent)
+        except UserError as error:
+            line = line_of(path, ("sources", name))
+            raise UserError(f"{path}:{line}: source {name!r}: {error}") from None
+
+
+def _warnings(study: Study, tasks: list[dict[str, Any]]) -> list[str]:
+    found = []
+    if len(study.seeds) < 3:
+        found.append(
+            f"{len(study.seeds)} seed(s): how runs differ by chance is hardly known; use 3 or more"
+        )
+    small = [t["name"] for t in tasks if t["items"] < 50]
+    if small:
+        found.append(f"under 50 items, so only large effects can be seen: {', '.join(small)}")
+    return found

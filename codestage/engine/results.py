@@ -1,0 +1,256 @@
+"""From the store to the records that analysis and report read: `results/`."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codestage.engine.graph import StageWork, arms_of
+from codestage.engine.store import Step, Store, disk_message, write_atomically
+from codestage.engine.work import segment_batches
+from codestage.errors import RunError, UserError
+from codestage.evaluate.records import CHECKPOINT_SCHEMA, SCHEMA
+from codestage.evaluate.tasks import METRICS, load_tasks
+from codestage.study.expand import Run, is_code
+from codestage.study.models import ModelShape, parameters, train_flops_per_token
+from codestage.study.schema import Study
+
+CURVE_POINTS = 60
+"""Points kept of each learning curve."""
+
+
+def write_records(
+    study: Study,
+    runs: Sequence[Run],
+    works: Mapping[str, list[StageWork]],
+    evaluations: Mapping[str, Step],
+    store: Store,
+    facts: Mapping[str, Any],
+    shape: ModelShape,
+) -> Path:
+    """Write items.parquet, curves.parquet, runs.json and study.json; returns their folder."""
+    out = store.root / "results"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        pq.write_table(_items(works, evaluations, store), out / "items.parquet")
+        pq.write_table(_curves(works, store), out / "curves.parquet")
+    except OSError as error:
+        raise RunError(disk_message(out, error)) from None
+    entries = _runs(study, works, store, shape)
+    write_atomically(out / "runs.json", json.dumps(entries, indent=1))
+    whole = _study(study, runs, works, store, shape) | dict(facts)
+    write_atomically(out / "study.json", json.dumps(whole, indent=1))
+    return out
+
+
+def _items(
+    works: Mapping[str, list[StageWork]], evaluations: Mapping[str, Step], store: Store
+) -> pa.Table:
+    """The records of every run, stage by stage; shared checkpoints' records once for each run."""
+    tables = []
+    for name, stages in works.items():
+        tokens = 0
+        for work in stages:
+            tokens += work.stage.tokens
+            step = evaluations.get(work.segments[-1].hash)
+            if step is None:
+                continue
+            table = pq.read_table(store.read("evaluate", step.hash) / "items.parquet")
+            table = table.cast(CHECKPOINT_SCHEMA)
+            who: dict[str, Any] = {
+                "run": name,
+                "arm": work.run.arm.name,
+                "seed": work.run.seed,
+                "stage": work.stage.name,
+                "tokens": tokens,
+            }
+            for column, value in who.items():
+                field = SCHEMA.field(column)
+                table = table.append_column(field, pa.array([value] * len(table), field.type))
+            tables.append(table.select(SCHEMA.names))
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def _curves(works: Mapping[str, list[StageWork]], store: Store) -> pa.Table:
+    """Learning curves of every run, averaged over stretches of batches."""
+    rows: list[dict[str, Any]] = []
+    for stages in works.values():
+        for work in stages:
+            parts = [pq.read_table(store.read("train", s.hash) / "curve.parquet") for s in work.segments]
+            curve = pa.concat_tables(parts).select(["tokens", "loss", "lr"]).to_pylist()
+            width = max(1, -(-len(curve) // CURVE_POINTS))
+            for i in range(0, len(curve), width):
+                piece = curve[i : i + width]
+                rows.append(
+                    {
+                        "arm": work.run.arm.name,
+                        "seed": work.run.seed,
+                        "stage": work.stage.name,
+                        "option": work.stage.option,
+                        "tokens": piece[-1]["tokens"],
+                        "loss": sum(p["loss"] for p in piece) / len(piece),
+                        "lr": piece[-1]["lr"],
+                    }
+                )
+    return pa.Table.from_pylist(rows)
+
+
+def _runs(
+    study: Study, works: Mapping[str, list[StageWork]], store: Store, shape: ModelShape
+) -> list[dict[str, Any]]:
+    """What each run was to do and what its batches held."""
+    counted: dict[tuple[str, ...], dict[str, int]] = {}
+    entries = []
+    for name, stages in works.items():
+        arm = stages[0].run.arm
+        told = []
+        for work in stages:
+            key = tuple(s.hash for s in work.segments)
+            if key not in counted:
+                counted[key] = segment_batches(work.segments[-1], store).by_source()
+            planned = dict.fromkeys(work.plan.names, 0)
+            for phase in work.stage.phases:
+                for source, tokens in phase.by_source.items():
+                    if tokens:
+                        planned[source] += tokens
+            seconds = sum(store.record(s)["seconds"] for s in work.segments)
+            flops = work.stage.tokens * train_flops_per_token(shape, work.stage.seq_len)
+            told.append(
+                {
+                    "name": work.stage.name,
+                    "kind": work.stage.kind,
+                    "option": work.stage.option,
+                    "tokens_planned": planned,
+                    "tokens_realised": counted[key],
+                    "epochs": {n: round(e, 4) for n, e in work.plan.epochs().items()},
+                    "seconds": round(seconds, 1),
+                    "flops": flops,
+                    "steps": [s.hash for s in work.segments],
+                }
+            )
+        entries.append(
+            {
+                "run": name,
+                "arm": arm.name,
+                "seed": stages[0].run.seed,
+                "role": arm.role,
+                "control": arm.control,
+                "against": arm.against,
+                "factors": dict(arm.factors),
+                "stages": told,
+            }
+        )
+    return entries
+
+
+def _study(
+    study: Study,
+    runs: Sequence[Run],
+    works: Mapping[str, list[StageWork]],
+    store: Store,
+    shape: ModelShape,
+) -> dict[str, Any]:
+    """The resolved study, for the analysis and the method section."""
+    segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
+    unshared = sum(w.stage.tokens for stages in works.values() for w in stages)
+    tasks = load_tasks(study.evaluate.suites)
+    return {
+        "name": study.name,
+        "seeds": list(study.seeds),
+        "stages": list(study.stages),
+        "options": {name: list(stage.options) for name, stage in study.stages.items()},
+        "arms": [
+            {
+                "name": arm.name,
+                "role": arm.role,
+                "control": arm.control,
+                "against": arm.against,
+                "factors": dict(arm.factors),
+                "tokens": {s.name: s.tokens for s in arm.stages},
+            }
+            for arm in arms_of(runs)
+        ],
+        "tasks": [
+            {
+                "name": t.name,
+                "suite": t.suite,
+                "domain": t.domain,
+                "metric": "acc",
+                "metrics": list(METRICS),
+                "output_type": t.output_type,
+                "chance": t.chance,
+                "items": min(t.items, study.evaluate.items or t.items),
+                "cot": list(study.evaluate.cot),
+                "source": t.source,
+            }
+            for t in tasks
+        ],
+        "domains": {name: source.domain for name, source in study.sources.items()},
+        "code_options": _code_options(study),
+        "schedules": {
+            name: {o: "mix" if len(spec.mixes) == 1 else "phases" for o, spec in s.options.items()}
+            for name, s in study.stages.items()
+        },
+        "model": {
+            "family": shape.family,
+            "hidden_size": shape.hidden_size,
+            "layers": shape.layers,
+            "heads": shape.heads,
+            "parameters": parameters(shape),
+            "parameters_without_embeddings": parameters(shape, embeddings=False),
+            "precision": shape.precision,
+            "vocab_size": shape.vocab_size,
+        },
+        "training": {
+            name: {
+                "kind": s.kind,
+                "tokens": s.tokens,
+                "seq_len": s.seq_len,
+                "batch_tokens": s.batch_tokens,
+                "optimizer": s.optimizer.model_dump(),
+                "lr": s.lr.model_dump(),
+            }
+            for name, s in study.stages.items()
+        },
+        "cost": {
+            "tokens_trained": round(sum(s.cost for s in segments.values())),
+            "tokens_unshared": unshared,
+            "flops": sum(s.cost for s in segments.values())
+            * train_flops_per_token(shape, next(iter(study.stages.values())).seq_len),
+            "train_seconds": round(sum(store.record(s)["seconds"] for s in segments.values()), 1),
+        },
+        "written": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _code_options(study: Study) -> dict[str, list[str]]:
+    """Options of each stage that draw on a domain that its first option does not."""
+    return {
+        name: [
+            option
+            for option, spec in stage.options.items()
+            if any(is_code(study, stage, s) for m in spec.mixes for s, share in m.items() if share)
+        ]
+        for name, stage in study.stages.items()
+    }
+
+
+def rebuild(folder: Path) -> tuple[dict[str, Any], Any]:
+    """Effects and report from the records in `folder`; no other part of the store is read.
+
+    Raises:
+        UserError: if there are no records yet.
+    """
+    from codestage.analyse.run import analyse
+    from codestage.report.page import write_report
+
+    results = folder / "results"
+    if not (results / "items.parquet").exists():
+        raise UserError(f"{folder}: no results yet; `codestage run STUDY` makes them")
+    effects = analyse(folder)
+    write_atomically(results / "effects.json", json.dumps(effects, indent=1, allow_nan=False))
+    return effects, write_report(folder, results)

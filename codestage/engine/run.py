@@ -1,0 +1,224 @@
+"""Running a study: data, training, evaluation, records, report; only what is not there yet."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from codestage.data.mixture import check_supply
+from codestage.engine.data_steps import DataSteps, data_steps, shards
+from codestage.engine.graph import StageWork, Supply, training_steps
+from codestage.engine.local import Stopped, run_steps
+from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
+from codestage.engine.results import rebuild, write_records
+from codestage.engine.store import Step, Store
+from codestage.errors import RunError, UserError
+from codestage.evaluate.tasks import Task, load_tasks
+from codestage.study.expand import runs
+from codestage.study.load import line_of, load_study
+from codestage.study.models import memory_bytes, shape
+from codestage.study.schema import Study
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEvent) -> Any:
+    """Run the study of `study_path` in `folder`, or go on with it; returns the report's files.
+
+    Raises:
+        UserError: bad input, found before anything is trained.
+        RunError: something failed under way; what is finished stays finished.
+    """
+    study = load_study(study_path)
+    evaluation_tasks(study, study_path)
+    cores = len(psutil.Process().cpu_affinity() or [1])
+    workers = workers or cores
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least one is needed")
+    _check_memory(study, study_path, workers)
+    _make_folder(folder)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
+    with only_one(folder):
+        store = Store(folder)
+        progress = Progress(folder, study.name)
+        try:
+            works, evaluations = _do_steps(study, study_path, store, workers, progress, on_event)
+            facts = _facts(study, store, data_steps(study, study_path), progress.seconds)
+            size = shape(study.model, study.tokenizer.vocab_size)
+            write_records(study, runs(study), works, evaluations, store, facts, size)
+            _, files = rebuild(folder)
+        except Stopped:
+            _announce(progress, "stopped", on_event)
+            raise RunError(
+                f"stopped; everything is saved, `codestage run {study_path}` goes on from here"
+            ) from None
+        except BaseException:
+            _announce(progress, "failed", on_event)
+            raise
+        _announce(progress, "done", on_event)
+    return files
+
+
+def evaluation_tasks(study: Study, study_path: Path) -> list[Task]:
+    """The tasks a study names; UserError with the line for one that is unknown."""
+    try:
+        return load_tasks(study.evaluate.suites)
+    except UserError as error:
+        line = line_of(study_path, ("evaluate", "suites"))
+        raise UserError(f"{study_path}:{line}: {error}") from None
+
+
+def _do_steps(
+    study: Study,
+    study_path: Path,
+    store: Store,
+    workers: int,
+    progress: Progress,
+    on_event: OnEvent,
+) -> tuple[dict[str, list[StageWork]], dict[str, Step]]:
+    def listener(event: str, step: Step, body: dict[str, Any]) -> None:
+        progress.hear(event, step, body)
+        progress.write("running", force=event == "done")
+        on_event(progress.snapshot("running"))
+
+    def do(steps: Sequence[Step]) -> None:
+        progress.expect(steps, {s.hash for s in steps if store.has(s)})
+        _announce(progress, "running", on_event)
+        run_steps(steps, store, workers=workers, listener=listener)
+
+    data = data_steps(study, study_path)
+    do(data.all())
+    works = plan_training(study, study_path, data, store)
+    segments = list(
+        {s.hash: s for stages in works.values() for w in stages for s in w.segments}.values()
+    )
+    evaluations = evaluation_steps(study, works, data)
+    do([*segments, *evaluations.values()])
+    return works, evaluations
+
+
+def plan_training(
+    study: Study, study_path: Path, data: DataSteps, store: Store
+) -> dict[str, list[StageWork]]:
+    """Lay out every run on the prepared data and share what can be shared.
+
+    Raises:
+        UserError: if a source is too small for an arm's share.
+    """
+    lengths = {stage.seq_len for stage in study.stages.values()}
+    supply = {}
+    for length in lengths:
+        held = shards(data, store, length)
+        hashes = {n: s.hash for (n, size), s in data.prepared.items() if size == length}
+        supply[length] = Supply({n: shard.counts for n, shard in held.items()}, hashes)
+    size = shape(study.model, study.tokenizer.vocab_size)
+    works = training_steps(runs(study), supply, size, max(lengths))
+    epochs = {name: source.epochs for name, source in study.sources.items()}
+    for stages in works.values():
+        for work in stages:
+            try:
+                check_supply(work.plan.used(), supply[work.stage.seq_len].rows, epochs)
+            except UserError as error:
+                line = line_of(study_path, ("stages", work.stage.name, "tokens"))
+                arm, stage = work.run.arm.name, work.stage.name
+                text = f"{study_path}:{line}: arm {arm!r}, stage {stage!r}: {error}"
+                raise UserError(text) from None
+    return works
+
+
+def evaluation_steps(
+    study: Study, works: Mapping[str, list[StageWork]], data: DataSteps
+) -> dict[str, Step]:
+    """Checkpoint hash -> its evaluation: once for each checkpoint at the end of a stage.
+
+    Reasoning is generated only after the last stage: before tuning no model knows the form.
+    """
+    tasks = [[t.name, t.version] for t in load_tasks(study.evaluate.suites)]
+    steps: dict[str, Step] = {}
+    for stages in works.values():
+        for work in stages:
+            last = work is stages[-1]
+            cot = [mode for mode in study.evaluate.cot if last or mode != "generated"]
+            end = work.segments[-1]
+            steps[end.hash] = Step(
+                "evaluate",
+                f"{work.run.name} after {work.stage.name}",
+                {"tasks": tasks, "cot": cot, "n": study.evaluate.items},
+                {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash},
+                cost=EVALUATION_TOKENS,
+            )
+    return steps
+
+
+def _announce(progress: Progress, state: str, on_event: OnEvent) -> None:
+    if state != "running":
+        progress.running.clear()
+    progress.write(state, force=True)
+    on_event(progress.snapshot(state))
+
+
+def _check_memory(study: Study, path: Path, workers: int) -> None:
+    size = shape(study.model, study.tokenizer.vocab_size)
+    stage = max(study.stages.values(), key=lambda s: s.batch_tokens)
+    need = memory_bytes(size, stage.batch_tokens, stage.seq_len) * workers
+    free = psutil.virtual_memory().available
+    if need > free:
+        raise UserError(
+            f"{path}:{line_of(path, ('model',))}: {workers} workers need about {need / 1e9:.1f} GB of "
+            f"memory, {free / 1e9:.1f} GB are free; run with fewer --workers, or lower the model's size "
+            "or batch_tokens"
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        (folder / "work").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be made ({error.strerror}); name another folder with --out"
+        ) from None
+
+
+def _cache_folder() -> Path:
+    """Where compiled graphs are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "codestage" / "compiled"
+
+
+def _facts(study: Study, store: Store, data: DataSteps, seconds: float) -> dict[str, Any]:
+    """What the report tells of the machine, the versions and the data."""
+    ledgers = {}
+    for name, step in data.documents.items():
+        folder = store.read("documents", step.hash)
+        ledger = json.loads((folder / "ledger.json").read_text())
+        ledgers[name] = {"documents": ledger["documents"], "removed": ledger["removed"]}
+    return {
+        "contamination": ledgers,
+        "machine": {
+            "processor": _processor(),
+            "cores": len(psutil.Process().cpu_affinity() or []),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+            "system": platform.system(),
+        },
+        "versions": {
+            "codestage": metadata.version("codestage"),
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in LIBRARIES},
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

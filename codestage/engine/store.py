@@ -1,0 +1,162 @@
+"""The store: finished steps as folders named by the hash of what made them."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codestage.errors import RunError
+from codestage.study.identity import digest, plain
+
+VERSIONS = {
+    "items": 1,
+    "documents": 1,
+    "tokenizer": 1,
+    "prepare": 1,
+    "train": 1,
+    "evaluate": 1,
+}
+"""Raised by hand when a kind of step gives other results than before for the same input."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One piece of work. `config` and `inputs` are its identity; `payload` only says how to do it."""
+
+    kind: str
+    label: str
+    """For people."""
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Role -> hash of the step whose result is used."""
+    payload: Any = None
+    cost: float = 1.0
+    """Tokens to train, or a guess of like size: for order and progress only."""
+
+    @property
+    def hash(self) -> str:
+        cached = self.__dict__.get("_hash")
+        if cached is None:
+            identity = [self.kind, VERSIONS[self.kind], self.config, dict(self.inputs)]
+            cached = digest(identity)
+            self.__dict__["_hash"] = cached
+        return str(cached)
+
+
+class Store:
+    """Finished steps under `root/store`, unfinished work under `root/work`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._verified: set[Path] = set()
+
+    def path(self, kind: str, hash_: str) -> Path:
+        return self.root / "store" / kind / hash_
+
+    def work(self, step: Step) -> Path:
+        """Where a step works: the same folder after an interruption, so it can go on there."""
+        folder = self.root / "work" / f"{step.kind}-{step.hash}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def has(self, step: Step) -> bool:
+        return (self.path(step.kind, step.hash) / "step.json").exists()
+
+    def read(self, kind: str, hash_: str) -> Path:
+        """The folder of a finished step, its files verified once by this process.
+
+        Raises:
+            RunError: if a file is missing or not what was written.
+        """
+        folder = self.path(kind, hash_)
+        if folder not in self._verified:
+            try:
+                record = json.loads((folder / "step.json").read_text())
+                damaged = [n for n, c in record["checksums"].items() if file_digest(folder / n) != c]
+            except (OSError, ValueError, KeyError) as error:
+                raise RunError(f"{folder}: not readable ({error}); remove it and run again") from None
+            if damaged:
+                raise RunError(
+                    f"{folder / damaged[0]}: damaged (checksum differs); remove {folder} and run again"
+                )
+            self._verified.add(folder)
+        return folder
+
+    def record(self, step: Step) -> dict[str, Any]:
+        """What `step.json` says of a finished step."""
+        text = (self.path(step.kind, step.hash) / "step.json").read_text()
+        result: dict[str, Any] = json.loads(text)
+        return result
+
+    def commit(self, step: Step, result: Path, seconds: float) -> None:
+        """Move a finished folder into the store in one rename; its work folder goes.
+
+        Raises:
+            RunError: disk full or no permission; nothing half-written is left in the store.
+        """
+        target = self.path(step.kind, step.hash)
+        try:
+            names = sorted(str(p.relative_to(result)) for p in result.rglob("*") if p.is_file())
+            record = {
+                "kind": step.kind,
+                "hash": step.hash,
+                "label": step.label,
+                "version": VERSIONS[step.kind],
+                "config": plain(step.config),
+                "inputs": dict(step.inputs),
+                "checksums": {name: file_digest(result / name) for name in names},
+                "seconds": round(seconds, 3),
+                "finished": time.time(),
+            }
+            (result / "step.json").write_text(json.dumps(record, indent=1))
+            for name in (*names, "step.json"):
+                sync(result / name)
+            sync(result)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            result.rename(target)
+            sync(target.parent)
+        except OSError as error:
+            lost_race = error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists()
+            if not lost_race:  # another process finished the same step: equally good
+                raise RunError(disk_message(target, error)) from None
+        shutil.rmtree(self.root / "work" / f"{step.kind}-{step.hash}", ignore_errors=True)
+
+
+def disk_message(path: Path, error: OSError) -> str:
+    """What to say when a file cannot be written."""
+    free = shutil.disk_usage(path.anchor or "/").free
+    return (
+        f"{path}: cannot be written ({error.strerror or error}; {free / 1e6:,.0f} MB free); make room "
+        "or mend the permissions and run again: finished steps are kept"
+    )
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file in one move."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(disk_message(path, error)) from None

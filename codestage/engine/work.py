@@ -1,0 +1,138 @@
+"""How each kind of step is done, inside a worker process."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from codestage.data.batches import Batches
+from codestage.data.mixture import MixturePlan
+from codestage.data.shards import Shard
+from codestage.data.tokenizer import load_tokenizer
+from codestage.engine import data_steps
+from codestage.engine.graph import SegmentPayload
+from codestage.engine.store import Step, Store
+from codestage.study.seeds import child
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass
+class Workshop:
+    """What a worker keeps between steps: the store, and models compiled once for each shape."""
+
+    store: Store
+    should_stop: Callable[[], bool]
+    tell: Callable[[Mapping[str, Any]], None]
+    compiled: bool
+    _pool: Any = field(default=None, repr=False)
+
+    def do(self, step: Step) -> None:
+        """Do a step and commit its result."""
+        began = time.monotonic()
+        out = self.store.work(step)
+        if step.kind == "train":
+            self._train(step, out)
+            out = out / "checkpoint"
+        else:
+            fresh = out / "result"
+            fresh.mkdir(exist_ok=True)
+            self._make(step, fresh)
+            out = fresh
+        self.store.commit(step, out, time.monotonic() - began)
+
+    def _make(self, step: Step, out: Path) -> None:
+        if step.kind == "items":
+            from codestage.evaluate.tasks import load_tasks
+
+            tasks = load_tasks([name for name, _ in step.config["tasks"]])
+            data_steps.make_items(step, self.store, out, tasks)
+        elif step.kind == "documents":
+            data_steps.make_documents(step, self.store, out)
+        elif step.kind == "tokenizer":
+            data_steps.make_tokenizer(step, self.store, out)
+        elif step.kind == "prepare":
+            data_steps.make_prepared(step, self.store, out)
+        else:
+            self._evaluate(step, out)
+
+    def _train(self, step: Step, out: Path) -> None:
+        from codestage.train.loop import Runtime, Segment, train_segment
+        from codestage.train.model import ModelPool
+
+        payload: SegmentPayload = step.payload
+        self._pool = self._pool or ModelPool(compiled=self.compiled)
+        parent = step.inputs.get("parent")
+        segment = Segment(
+            shape=payload.shape,
+            stage=payload.stage,
+            start=payload.start,
+            stop=payload.stop,
+            init=self.store.read("train", parent) if parent else None,
+            seed=payload.seed,
+        )
+        told = 0.0
+
+        def on_step(log: Any) -> None:
+            nonlocal told
+            if time.monotonic() - told > 0.5:
+                told = time.monotonic()
+                self.tell(
+                    {
+                        "tokens": log.tokens,
+                        "loss": round(log.loss, 4),
+                        "tokens_per_second": round(log.tokens_per_second),
+                    }
+                )
+
+        train_segment(
+            segment,
+            segment_batches(step, self.store),
+            out=out,
+            pool=self._pool,
+            runtime=Runtime(
+                checkpoint_seconds=CHECKPOINT_SECONDS,
+                should_stop=self.should_stop,
+                report=lambda message: self.tell({"warning": message}),
+            ),
+            on_step=on_step,
+        )
+
+    def _evaluate(self, step: Step, out: Path) -> None:
+        import torch
+
+        from codestage.evaluate.backend import Backend
+        from codestage.evaluate.run import evaluate
+        from codestage.evaluate.tasks import load_tasks
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        tokenizer = load_tokenizer(self.store.read("tokenizer", step.inputs["tokenizer"]))
+        backend = Backend.load(self.store.read("train", step.inputs["checkpoint"]), tokenizer)
+        table = evaluate(
+            backend,
+            load_tasks([name for name, _ in step.config["tasks"]]),
+            cot=step.config["cot"],
+            seed=0,
+            n_items=step.config["n"],
+        )
+        pq.write_table(table, out / "items.parquet")
+
+
+def segment_batches(step: Step, store: Store) -> Batches:
+    """The batches of a train step's stage, from the shards among its inputs."""
+    payload: SegmentPayload = step.payload
+    names = dict.fromkeys(n for p in payload.stage.phases for n, t in p.by_source.items() if t)
+    shards = {n: Shard(store.read("prepare", payload.shards[n])) for n in names}
+    plan = MixturePlan(
+        payload.stage.phases,
+        payload.stage.order,
+        {n: s.counts for n, s in shards.items()},
+        seed=child(payload.seed, "order"),
+        skip=payload.skip,
+    )
+    width = payload.stage.batch_tokens // payload.stage.seq_len
+    return Batches(plan, shards, rows_per_batch=width)

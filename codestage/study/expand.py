@@ -1,0 +1,184 @@
+"""From a study to its arms: the full factorial of the stages' options, and the controls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import product
+from typing import Literal
+
+from codestage.errors import UserError
+from codestage.study.identity import digest
+from codestage.study.schedule import Phase, phases
+from codestage.study.schema import LRSpec, OptimizerSpec, StageSpec, Study
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of one arm, fully resolved: every field is identity."""
+
+    name: str
+    kind: str
+    option: str
+    tokens: int
+    phases: tuple[Phase, ...]
+    order: Literal["even", "random"]
+    seq_len: int
+    batch_tokens: int
+    optimizer: OptimizerSpec
+    lr: LRSpec
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One chain of stages. `control` names the control that made it, `against` its partner arm."""
+
+    name: str
+    factors: Mapping[str, str]
+    role: Literal["grid", "control"]
+    stages: tuple[StagePlan, ...]
+    control: str | None = None
+    against: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm with a seed."""
+
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name}#{self.seed}"
+
+
+Mixes = Sequence[tuple[Fraction, Mapping[str, Fraction]]]
+
+
+def expand(study: Study) -> list[Arm]:
+    """All arms, grid first, in file order. Names are unique."""
+    grid = [
+        [_plan(study, name, option) for option in stage.options] for name, stage in study.stages.items()
+    ]
+    arms = [_arm(stages, "grid") for stages in product(*grid)]
+    known = {_content(arm.stages) for arm in arms}
+    for control in study.controls:
+        for arm in _controls(study, control):
+            if _content(arm.stages) not in known:
+                known.add(_content(arm.stages))
+                arms.append(arm)
+    return arms
+
+
+def runs(study: Study) -> list[Run]:
+    """Every arm with every seed."""
+    return [Run(arm, seed) for arm in expand(study) for seed in study.seeds]
+
+
+def is_code(study: Study, stage: StageSpec, source: str) -> bool:
+    """Whether a source's domain is foreign to the stage's first option (the base of its contrasts)."""
+    base = next(iter(stage.options.values()))
+    home = {study.sources[s].domain for mix in base.mixes for s, share in mix.items() if share}
+    return study.sources[source].domain not in home
+
+
+def code_share(study: Study, stage: StageSpec, mixes: Mixes) -> Fraction:
+    """Share of a stage's tokens that comes from domains foreign to its first option."""
+    total = sum(share for share, _ in mixes)
+    code = Fraction(0)
+    for share, mix in mixes:
+        weight = sum(mix.values())
+        code += share * sum(w for s, w in mix.items() if is_code(study, stage, s)) / weight
+    return code / total
+
+
+def option_mixes(stage: StageSpec, option: str) -> Mixes:
+    return [(Fraction(1), mix) for mix in stage.options[option].mixes]
+
+
+def _plan(
+    study: Study, name: str, option: str, *, mixes: Mixes | None = None, tokens: int = 0
+) -> StagePlan:
+    spec = study.stages[name]
+    base = option.partition("@")[0]
+    tokens = tokens or spec.tokens
+    order = {source: i for i, source in enumerate(study.sources)}
+    mixes = mixes or option_mixes(spec, base)
+    ordered = [(s, dict(sorted(m.items(), key=lambda kv: order[kv[0]]))) for s, m in mixes]
+    return StagePlan(
+        name=name,
+        kind=spec.kind,
+        option=option,
+        tokens=tokens,
+        phases=phases(tokens, ordered),
+        order="even",
+        seq_len=spec.seq_len,
+        batch_tokens=spec.batch_tokens,
+        optimizer=spec.optimizer,
+        lr=spec.lr,
+    )
+
+
+def _arm(stages: Sequence[StagePlan], role: Literal["grid", "control"]) -> Arm:
+    return Arm(
+        name="/".join(stage.option for stage in stages),
+        factors={stage.name: stage.option for stage in stages},
+        role=role,
+        stages=tuple(stages),
+    )
+
+
+def _content(stages: Sequence[StagePlan]) -> str:
+    """Identity of stages without the names that people gave to their options."""
+    return digest([replace(stage, option="") for stage in stages])
+
+
+def _controls(study: Study, control: str) -> list[Arm]:
+    """Arms of one kind of control: one changed stage, the first option in every other stage."""
+    arms = []
+    for position, (name, spec) in enumerate(study.stages.items()):
+        first = next(iter(spec.options))
+        for option in spec.options:
+            plan = _control_plan(study, name, option, control)
+            if plan is None:
+                continue
+            stages = [_plan(study, n, next(iter(s.options))) for n, s in study.stages.items()]
+            against = list(stages)
+            against[position] = _plan(study, name, first if control != "random-order" else option)
+            stages[position] = plan
+            arm = _arm(stages, "control")
+            partner = "/".join(stage.option for stage in against)
+            arms.append(replace(arm, control=control, against=partner))
+    return arms
+
+
+def _control_plan(study: Study, name: str, option: str, control: str) -> StagePlan | None:
+    """The changed stage, or None where this control says nothing about this option."""
+    spec = study.stages[name]
+    mixes = option_mixes(spec, option)
+    code = code_share(study, spec, mixes)
+    first = next(iter(spec.options))
+    if control == "random-order":
+        if len(mixes) == 1:
+            return None
+        return replace(_plan(study, name, f"{option}@random-order"), order="random")
+    if control == "schedule-only":
+        names = list(study.stages)
+        if spec.kind not in ("continue", "cooldown") or name == names[0] or option != first:
+            return None
+        before = study.stages[names[names.index(name) - 1]]
+        kept = option_mixes(before, next(iter(before.options)))[-1:]
+        return _plan(study, name, f"{option}@schedule-only", mixes=kept)
+    if spec.kind == "tune" or code == 0:
+        return None  # doses are controlled where code competes with text for pre-training tokens
+    if code == 1:
+        raise UserError(
+            f"control {control}: option {option!r} of stage {name!r} is code alone, so no amount of "
+            "added tokens keeps its text; leave the control out or give the option some text"
+        )
+    larger = -(-spec.tokens * (1 - code).denominator // (1 - code).numerator)
+    if control == "competitive":
+        return _plan(study, name, f"{option}@competitive")
+    if control == "additive":
+        return _plan(study, name, f"{option}@additive", mixes=mixes, tokens=larger)
+    return _plan(study, name, f"{first}@token-matched", mixes=option_mixes(spec, first), tokens=larger)

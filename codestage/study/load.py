@@ -1,0 +1,198 @@
+"""Reading a study file: every complaint names file, line, value and the mend."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from codestage.errors import UserError
+from codestage.study.schema import KINDS, Study
+
+Key = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which only true and false are booleans: `cot: [off]` stays a word."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(true|false)$"), ["t", "f"])
+
+
+def load_study(path: Path) -> Study:
+    """The study in the YAML file `path`.
+
+    Raises:
+        UserError: one line a mistake, each with file:line, the value and what to write instead.
+    """
+    data, lines = _read(path)
+    stages = data.get("stages")
+    if isinstance(stages, dict):
+        for name, stage in stages.items():
+            if isinstance(stage, dict) and name in KINDS:
+                stage.setdefault("kind", name)
+    if isinstance(seeds := data.get("seeds"), int) and not isinstance(seeds, bool) and seeds > 0:
+        data["seeds"] = list(range(seeds))
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as error:
+        found = [_explain(e, path, lines) for e in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(found))) from None
+    if problems := [f"{path}:{_line(lines, key)}: {text}" for key, text in _cross_check(study)]:
+        raise UserError("\n".join(problems))
+    return study
+
+
+def line_of(path: Path, key: Key) -> int:
+    """The line on which `key` (or its nearest parent) stands, for complaints of later parts."""
+    return _line(_read(path)[1], key)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    lines: dict[Key, int] = {}
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is not None:
+            _index(node, (), lines, path)
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}:{line}: not valid YAML: {what}; mend that line") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}:1: not a study file: {error}; see `codestage init`") from None
+    if not isinstance(data, dict):
+        got = "empty" if data is None else f"a {type(data).__name__}"
+        raise UserError(f"{path}:1: a study is a mapping, this is {got}; see `codestage init`")
+    return data, lines
+
+
+def _index(node: yaml.Node, key: Key, lines: dict[Key, int], path: Path) -> None:
+    """Record the line of every key; refuse keys written twice and anchors that hold themselves."""
+    lines.setdefault(key, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for name, value in node.value:
+            line = name.start_mark.line + 1
+            word = str(name.value)
+            if word in seen:
+                raise UserError(
+                    f"{path}:{line}: {word!r} stands already on line {seen[word]}; keep one of them"
+                )
+            seen[word] = line
+            lines[(*key, word)] = line
+            _index(value, (*key, word), lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            lines[(*key, i)] = value.start_mark.line + 1
+            _index(value, (*key, i), lines, path)
+
+
+def _line(lines: dict[Key, int], key: Key) -> int:
+    """Line of the longest known beginning of `key`."""
+    for end in range(len(key), -1, -1):
+        if key[:end] in lines:
+            return lines[key[:end]]
+    return 1
+
+
+def _explain(error: Any, path: Path, lines: dict[Key, int]) -> str:
+    """One Pydantic error as a sentence for a person."""
+    key = tuple(part for part in error["loc"] if part != "[key]")
+    place = f"{path}:{_line(lines, key)}"
+    name = ".".join(str(part) for part in key) or "study"
+    if error["type"] == "extra_forbidden":
+        return f"{place}: unknown key {name!r}; {_suggest(str(key[-1]), _known(key[:-1]))}"
+    if error["type"] == "missing":
+        hint = f" (one of {', '.join(KINDS)})" if key[-1] == "kind" else ""
+        return f"{place}: {name!r} is missing; add it{hint}"
+    text = error["msg"].removeprefix("Value error, ")
+    value = error["input"]
+    shown = "" if isinstance(value, dict | list) else f" = {value!r}"
+    if error["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        text = _suggest(str(value), allowed)
+    return f"{place}: {name}{shown}: {text}"
+
+
+def _known(parent: Key) -> list[str]:
+    """Keys that may stand under `parent`, read from the models themselves."""
+    from codestage.study.schema import Model
+
+    model: Any = Study
+    for part in parent:
+        fields = getattr(model, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else model
+        model = next((m for m in _models(annotation) if issubclass(m, Model)), model)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _models(annotation: Any) -> list[type]:
+    if isinstance(annotation, type):
+        return [annotation]
+    inner = [m for arg in getattr(annotation, "__args__", ()) for m in _models(arg)]
+    return [m for m in inner if hasattr(m, "model_fields")]
+
+
+def _suggest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}? (known: {', '.join(known)})"
+    return f"write one of {', '.join(known)}"
+
+
+def _cross_check(study: Study) -> list[tuple[Key, str]]:
+    """What one field alone cannot know: sources named, kinds that fit, equal totals of siblings."""
+    problems: list[tuple[Key, str]] = []
+    for stage_name, stage in study.stages.items():
+        wanted = "instruct" if stage.kind == "tune" else "document"
+        for option_name, option in stage.options.items():
+            key: Key = ("stages", stage_name, "options", option_name)
+            for source in dict.fromkeys(s for mix in option.mixes for s in mix):
+                if source not in study.sources:
+                    hint = _suggest(source, list(study.sources))
+                    problems.append((key, f"unknown source {source!r}; {hint}"))
+                elif study.sources[source].format != wanted:
+                    problems.append(
+                        (key, f"source {source!r} is not of format {wanted}, which the stage needs")
+                    )
+    return problems + ([] if problems else _unequal_totals(study))
+
+
+def _unequal_totals(study: Study) -> list[tuple[Key, str]]:
+    """Schedules (more than one phase) over the same sources must have the same totals."""
+    from codestage.study.schedule import shares
+
+    problems: list[tuple[Key, str]] = []
+    for stage_name, stage in study.stages.items():
+        totals = {name: shares(option.mixes) for name, option in stage.options.items()}
+        for name, option in stage.options.items():
+            if len(option.mixes) < 2:
+                continue
+            for other, total in totals.items():
+                if total.keys() == totals[name].keys() and total != totals[name]:
+                    mine = ", ".join(f"{s} {x}" for s, x in totals[name].items())
+                    its = ", ".join(f"{s} {x}" for s, x in total.items())
+                    key: Key = ("stages", stage_name, "options", name)
+                    text = (
+                        f"schedule {name!r} holds {mine} of the stage in all but its sibling "
+                        f"{other!r} {its}; order can only be compared at equal totals: "
+                        "change the phases until they agree"
+                    )
+                    problems.append((key, text))
+                    break
+    return problems

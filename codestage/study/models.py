@@ -1,0 +1,89 @@
+"""Shapes of models by size, and what they cost: no torch, so a study can be planned anywhere."""
+
+from dataclasses import dataclass
+
+from codestage.study.schema import ModelSpec
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A decoder-only transformer's dimensions."""
+
+    family: str
+    hidden_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate_size: int
+    vocab_size: int
+    tied: bool
+    precision: str
+
+
+# (parameters without embeddings, hidden size, layers, heads): depth and width grow together, head
+# size goes from 16 to 128 as in the published small Llamas.
+LADDER = (
+    (150_000, 64, 3, 4),
+    (400_000, 96, 4, 4),
+    (800_000, 128, 4, 4),
+    (2_000_000, 192, 5, 6),
+    (6_000_000, 288, 6, 6),
+    (15_000_000, 384, 8, 6),
+    (27_000_000, 512, 8, 8),
+    (60_000_000, 640, 12, 10),
+    (125_000_000, 768, 18, 12),
+    (350_000_000, 1024, 28, 16),
+    (1_000_000_000, 2048, 20, 16),
+    (3_000_000_000, 2816, 32, 22),
+    (7_000_000_000, 4096, 35, 32),
+    (13_000_000_000, 5120, 41, 40),
+)
+
+
+def shape(model: ModelSpec, vocab_size: int) -> ModelShape:
+    """The shape that `model` asks for; a size takes the ladder's nearest rung, by ratio."""
+    if model.size is not None:
+        size = model.size
+        _, hidden, layers, heads = min(LADDER, key=lambda r: max(r[0] / size, size / r[0]))
+    else:
+        hidden, layers, heads = model.hidden_size or 0, model.layers or 0, model.heads or 0
+    return ModelShape(
+        family=model.family,
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=model.kv_heads or heads,
+        intermediate_size=model.intermediate_size or max(32, round(8 * hidden / 3 / 32) * 32),
+        vocab_size=vocab_size,
+        tied=hidden < 2048,
+        precision=model.precision,
+    )
+
+
+def parameters(shape: ModelShape, *, embeddings: bool = True) -> int:
+    """Trainable parameters, counted exactly (a test compares with the built model)."""
+    d, kv = shape.hidden_size, shape.hidden_size * shape.kv_heads // shape.heads
+    layer = 2 * d * d + 2 * d * kv + 3 * d * shape.intermediate_size + 2 * d
+    table = shape.vocab_size * d * (1 if shape.tied else 2)
+    return shape.layers * layer + d + (table if embeddings else 0)
+
+
+def train_flops_per_token(shape: ModelShape, seq_len: int) -> float:
+    """6 per parameter of a matrix product, and 6 * layers * seq_len * hidden for causal attention.
+
+    The count of Chowdhery et al. 2022 (PaLM), appendix B, halved for the causal mask; the output
+    table is a product, the input table is not.
+    """
+    products = parameters(shape, embeddings=False) + shape.vocab_size * shape.hidden_size
+    return 6.0 * products + 6.0 * shape.layers * seq_len * shape.hidden_size
+
+
+def memory_bytes(shape: ModelShape, batch_tokens: int, seq_len: int) -> float:
+    """Rough peak of a training process: 18 bytes a parameter, saved activations, the process itself.
+
+    Activations are estimated as 34 * hidden + 5 * heads * seq_len bytes a token and layer (Korthikanti
+    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit.
+    """
+    layer = 34.0 * shape.hidden_size + 5.0 * shape.heads * seq_len
+    activations = batch_tokens * (shape.layers * layer + 6.0 * shape.vocab_size)
+    return 18.0 * parameters(shape) + activations + 0.7e9

@@ -1,0 +1,200 @@
+"""The study file as frozen models: what may be written, in which units, and what is refused."""
+
+import re
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+KINDS = ("pretrain", "continue", "cooldown", "tune")
+CONTROLS = ("competitive", "additive", "token-matched", "random-order", "schedule-only")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def parse_count(value: Any) -> int:
+    """`20M`, `1.5B`, `800k` or a whole number, as an exact positive integer."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMBT]?)", str(value).replace("_", ""))
+    if isinstance(value, bool) or not match:
+        raise ValueError("write a whole number, or one like 800k, 20M, 1.5B")
+    count = Fraction(match[1]) * _UNITS[match[2]]
+    if count.denominator != 1 or count < 1:
+        raise ValueError("must be a whole number of at least 1")
+    return int(count)
+
+
+def parse_share(value: Any) -> Fraction:
+    """A share of a mixture, exactly as written: 2, 0.25 or 1/3."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        share = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("a share is a number such as 2, 0.25 or 1/3") from None
+    if share < 0:
+        raise ValueError("a share cannot be negative; leave the source out or give it 0")
+    return share
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+Share = Annotated[Fraction, BeforeValidator(parse_share)]
+Mix = dict[str, Share]
+
+
+class Model(BaseModel):
+    """Base of all parts of the study file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class ModelSpec(Model):
+    """The model every arm trains. Either a `size` or a shape of its own."""
+
+    family: Literal["llama"]
+    size: Count | None = Field(None, description="parameters without embeddings, e.g. 2M")
+    hidden_size: int | None = Field(None, ge=8)
+    layers: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1)
+    kv_heads: int | None = Field(None, ge=1)
+    intermediate_size: int | None = Field(None, ge=8)
+    precision: Literal["bf16", "float32"] = "bf16"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ModelSpec":
+        own = (self.hidden_size, self.layers, self.heads)
+        if self.size is None and None in own:
+            raise ValueError("give size, or hidden_size, layers and heads")
+        if self.size is not None and any(own):
+            raise ValueError("give size or a shape of your own, not both")
+        if self.hidden_size and self.heads and self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is no even multiple of heads {self.heads}; "
+                f"try hidden_size {2 * self.heads * round(self.hidden_size / 2 / self.heads)}"
+            )
+        if self.heads and self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads {self.kv_heads} does not divide heads {self.heads}")
+        return self
+
+
+class TokenizerSpec(Model):
+    """One tokenizer for all arms, trained on the study's sources."""
+
+    train: Literal["bpe"]
+    vocab_size: int = Field(ge=300, le=1_000_000)
+
+
+class Procedural(Model):
+    """A generated corpus: see docs of `codestage.data.worlds`."""
+
+    form: Literal["prose", "programs", "chat", "code_chat"]
+    documents: Count
+    depth: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 2)
+    skills: tuple[str, ...] | None = None
+    cot: float = Field(0.5, ge=0, le=1, description="share of examples with their reasoning")
+    seed: int = 0
+
+
+class SourceSpec(Model):
+    """A named stream of documents of one domain."""
+
+    domain: str
+    format: Literal["document", "instruct"] = "document"
+    path: str | None = None
+    procedural: Procedural | None = None
+    stdlib: Literal[True] | None = None
+    epochs: float = Field(1.0, gt=0, description="most passes over the source in one arm")
+    license: str | None = None
+    language: str | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "SourceSpec":
+        if sum(x is not None for x in (self.path, self.procedural, self.stdlib)) != 1:
+            raise ValueError("give exactly one of path, procedural, stdlib")
+        if self.procedural:
+            instruct = self.procedural.form in ("chat", "code_chat")
+            if instruct != (self.format == "instruct"):
+                need = "instruct" if instruct else "document"
+                raise ValueError(f"procedural form {self.procedural.form} needs format: {need}")
+        return self
+
+
+class OptimizerSpec(Model):
+    """AdamW; decay is decoupled and on matrices only."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+
+
+class LRSpec(Model):
+    """The learning rate over a stage's own tokens."""
+
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    warmup_tokens: Annotated[int, BeforeValidator(lambda v: 0 if v == 0 else parse_count(v))] = 0
+    decay: float = Field(0.2, gt=0, le=1, description="wsd: share of the stage spent decaying")
+    final: float = Field(0.0, ge=0, le=1, description="share of the peak at the end")
+
+
+class OptionSpec(Model):
+    """One way to fill a stage: a mixture, or phases of equal length."""
+
+    mix: Mix | None = None
+    phases: tuple[Mix, ...] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "OptionSpec":
+        if (self.mix is None) == (self.phases is None):
+            raise ValueError("give exactly one of mix, phases")
+        for mix in self.mixes:
+            if not mix or not any(mix.values()):
+                raise ValueError("the shares of a mixture are all zero; give one a share above 0")
+        return self
+
+    @property
+    def mixes(self) -> tuple[Mix, ...]:
+        return (self.mix,) if self.mix is not None else self.phases or ()
+
+
+class StageSpec(Model):
+    """One piece of training; its options are what the study compares."""
+
+    kind: Literal["pretrain", "continue", "cooldown", "tune"]
+    tokens: Count
+    options: dict[str, OptionSpec] = Field(min_length=1)
+    seq_len: int = Field(512, ge=8)
+    batch_tokens: Count = 16384
+    optimizer: OptimizerSpec = OptimizerSpec()
+    lr: LRSpec = LRSpec()
+
+    @model_validator(mode="after")
+    def _whole_rows(self) -> "StageSpec":
+        if self.batch_tokens % self.seq_len:
+            near = max(1, round(self.batch_tokens / self.seq_len)) * self.seq_len
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} is no multiple of seq_len {self.seq_len}; try {near}"
+            )
+        return self
+
+
+class EvaluateSpec(Model):
+    """What is evaluated at the end of every stage."""
+
+    suites: tuple[str, ...] = Field(min_length=1)
+    cot: tuple[Literal["off", "supplied", "generated"], ...] = ("off",)
+    items: Annotated[int, Field(ge=2)] | None = Field(None, description="items a task")
+
+
+class Study(Model):
+    """A whole study."""
+
+    name: str = Field(pattern=r"^[\w][\w.-]*$")
+    model: ModelSpec
+    tokenizer: TokenizerSpec
+    seeds: tuple[int, ...]
+    sources: dict[str, SourceSpec] = Field(min_length=1)
+    stages: dict[str, StageSpec] = Field(min_length=1)
+    controls: tuple[Literal[CONTROLS], ...] = ()  # type: ignore[valid-type]
+    evaluate: EvaluateSpec

@@ -1,0 +1,118 @@
+"""Checkpoints: folders of open formats that are either whole or not there."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from codestage.errors import RunError
+
+FILES = ("model.safetensors", "optimizer.safetensors", "curve.parquet", "config.json")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a checkpoint stands."""
+
+    stage: str
+    batch: int
+    """Batches of the stage done: the next one to train on."""
+    tokens: int
+    """Tokens of the stage done."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that training goes on from. Tensors are float32, by parameter name."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    curve: pa.Table
+    config: str
+    state: State
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write `folder` in one move: it appears whole, replacing an older one, or not at all.
+
+    Raises:
+        RunError: if the disk is full or cannot be written; what stood there before is kept.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_file(checkpoint.weights, temporary / "model.safetensors", metadata={"format": "pt"})
+        save_file(checkpoint.optimizer, temporary / "optimizer.safetensors")
+        pq.write_table(checkpoint.curve, temporary / "curve.parquet")
+        (temporary / "config.json").write_text(checkpoint.config)
+        state = asdict(checkpoint.state) | {"checksums": {n: _sum(temporary / n) for n in FILES}}
+        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        for name in (*FILES, "state.json"):
+            _sync(temporary / name)
+        _sync(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunError(
+            f"{folder}: checkpoint not written ({error.strerror or error}); free some space or mend "
+            "the permissions and run again: it goes on from the checkpoint before"
+        ) from None
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        RunError: if a file is missing or its content is not what was written.
+    """
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        for name, checksum in state.pop("checksums").items():
+            if _sum(folder / name) != checksum:
+                raise RunError(f"{folder / name}: damaged (checksum differs); remove {folder}")
+        return Checkpoint(
+            weights=load_file(folder / "model.safetensors"),
+            optimizer=load_file(folder / "optimizer.safetensors"),
+            curve=pq.read_table(folder / "curve.parquet"),
+            config=(folder / "config.json").read_text(),
+            state=State(**state),
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, pa.ArrowException) as error:
+        raise RunError(f"{folder}: no readable checkpoint ({error}); remove it") from None
+
+
+def newest(folders: list[Path], report: Callable[[str], None]) -> Checkpoint | None:
+    """The first checkpoint of `folders` that is whole; damaged ones are reported and passed over."""
+    for folder in folders:
+        if folder.exists():
+            try:
+                return load(folder)
+            except RunError as error:
+                report(str(error))
+    return None
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,271 @@
+"""The training loop: one segment of one stage, from a checkpoint to the next."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from codestage.data.batches import IGNORE, Batch, Batches
+from codestage.errors import RunError
+from codestage.study.expand import StagePlan
+from codestage.study.lr import lr_at
+from codestage.study.models import ModelShape
+from codestage.train import checkpoint
+from codestage.train.model import ModelPool, build_model
+
+
+class Interrupted(Exception):
+    """Asked to stop: the work done so far is saved."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to run; changes no result."""
+
+    checkpoint_seconds: float = 30.0
+    should_stop: Callable[[], bool] = lambda: False
+    report: Callable[[str], None] = lambda message: None
+    """Told of things passed over, such as a damaged partial checkpoint."""
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """Where training stands after a step."""
+
+    batch: int
+    tokens: int
+    loss: float
+    """Nats per predicted token."""
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Batches `start` to `stop` of a stage, going on from `init` (None = fresh weights)."""
+
+    shape: ModelShape
+    stage: StagePlan
+    start: int
+    stop: int
+    init: Path | None
+    seed: int
+
+
+CURVE = pa.schema(
+    [
+        ("batch", pa.int64()),
+        ("tokens", pa.int64()),
+        ("loss", pa.float64()),
+        ("lr", pa.float64()),
+        ("grad_norm", pa.float64()),
+        ("source_nats", pa.map_(pa.string(), pa.float64())),
+        ("source_predicted", pa.map_(pa.string(), pa.int64())),
+    ]
+)
+
+
+def train_segment(
+    segment: Segment,
+    batches: Batches,
+    *,
+    out: Path,
+    pool: ModelPool,
+    runtime: Runtime,
+    on_step: Callable[[StepLog], None] = lambda log: None,
+) -> None:
+    """Train a segment and leave its checkpoint in `out`; `out/partial` holds unfinished work.
+
+    Called again after a kill it goes on from the partial checkpoint and ends with the same bits.
+
+    Raises:
+        RunError: loss or gradient not finite, out of memory, checkpoint unwritable or damaged.
+        Interrupted: `runtime.should_stop()` said so; the work is saved.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    trainer = _Trainer(segment, batches, pool)
+    partial = out / "partial"
+    saved = checkpoint.newest([partial], runtime.report)
+    if saved is not None:
+        trainer.restore(saved)
+    elif segment.init is not None:
+        trainer.begin_from(checkpoint.load(segment.init))
+    last_save, began, counted = time.monotonic(), time.monotonic(), 0
+    while trainer.batch < segment.stop:
+        log = trainer.step()
+        counted += log.tokens - trainer.tokens_of_previous
+        speed = counted / max(1e-9, time.monotonic() - began)
+        on_step(StepLog(log.batch, log.tokens, log.loss, speed))
+        if runtime.should_stop():
+            checkpoint.save(trainer.checkpoint(), partial)
+            raise Interrupted
+        if time.monotonic() - last_save > runtime.checkpoint_seconds:
+            checkpoint.save(trainer.checkpoint(), partial)
+            last_save = time.monotonic()
+    checkpoint.save(trainer.checkpoint(), out / "checkpoint")
+
+
+class _Trainer:
+    """Weights, optimizer and position of one segment."""
+
+    def __init__(self, segment: Segment, batches: Batches, pool: ModelPool) -> None:
+        self.segment, self.batches = segment, batches
+        self.stage = segment.stage
+        self.batch = segment.start
+        self.tokens_of_previous = batches.tokens_before(segment.start)
+        self.rows: list[dict[str, object]] = []
+        self.past_curve = CURVE.empty_table()
+        self.model, self.forward = pool.get(segment.shape, self.stage.seq_len)
+        fresh = build_model(segment.shape, self.stage.seq_len, segment.seed)
+        self.config = fresh.config.to_json_string()
+        self.master = {n: p.detach().clone() for n, p in fresh.named_parameters()}
+        self._make_optimizer()
+        self._publish()
+
+    def _make_optimizer(self) -> None:
+        spec = self.stage.optimizer
+        for weight in self.master.values():
+            weight.requires_grad_(True)
+        matrices = [w for w in self.master.values() if w.ndim >= 2]
+        vectors = [w for w in self.master.values() if w.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": spec.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=spec.lr,
+            betas=(spec.beta1, spec.beta2),
+            eps=spec.eps,
+            fused=True,
+        )
+
+    def _publish(self) -> None:
+        """Copy the float32 weights into the model that computes, in its precision."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self.master[name])
+
+    def begin_from(self, saved: checkpoint.Checkpoint) -> None:
+        """Go on from another segment: weights, and the optimizer if the stage is the same."""
+        with torch.no_grad():
+            for name, weight in self.master.items():
+                weight.copy_(saved.weights[name])
+        if self.segment.start > 0:
+            if saved.state.batch != self.segment.start:
+                raise RunError(
+                    f"{self.segment.init} stands at batch {saved.state.batch}, not at "
+                    f"{self.segment.start}; remove it and run again"
+                )
+            self._load_optimizer(saved.optimizer)
+        self._publish()
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Go on with this very segment after an interruption."""
+        with torch.no_grad():
+            for name, weight in self.master.items():
+                weight.copy_(saved.weights[name])
+        self._load_optimizer(saved.optimizer)
+        self.batch, self.past_curve = saved.state.batch, saved.curve
+        self.tokens_of_previous = saved.state.tokens
+        self._publish()
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        for name, weight in self.master.items():
+            self.optimizer.state[weight] = {
+                key: tensors[f"{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+    def step(self) -> StepLog:
+        """One optimiser step on the next batch."""
+        batch = self.batches[self.batch]
+        done = self.tokens_of_previous = self.batches.tokens_before(self.batch)
+        rate = lr_at(self.stage.lr, self.stage.optimizer.lr, done, self.batches.total_tokens)
+        predicted = max(1, int((batch.labels != IGNORE).sum()))
+        loss, row_nats = self._backward(batch, predicted)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.master.values(), self.stage.optimizer.clip))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise RunError(self._diverged(loss, norm, rate))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self._publish()
+        self.batch += 1
+        tokens = self.batches.tokens_before(self.batch)
+        self.rows.append(
+            {
+                "batch": self.batch,
+                "tokens": tokens,
+                "loss": loss,
+                "lr": rate,
+                "grad_norm": norm,
+                **self._by_source(batch, row_nats),
+            }
+        )
+        return StepLog(self.batch, tokens, loss, 0.0)
+
+    def _backward(self, batch: Batch, predicted: int) -> tuple[float, Tensor]:
+        """Gradients of the mean loss into the float32 weights; (loss, nats a row)."""
+        try:
+            nats, row_nats = self.forward(
+                torch.from_numpy(batch.tokens).long(),
+                torch.from_numpy(batch.documents),
+                torch.from_numpy(batch.positions).long(),
+                torch.from_numpy(batch.labels).long(),
+            )
+            (nats / predicted).backward()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise RunError(
+                f"stage {self.stage.name!r}, batch {self.batch}: out of memory ({error}); lower "
+                f"batch_tokens ({self.stage.batch_tokens}) or seq_len ({self.stage.seq_len})"
+            ) from None
+        for name, parameter in self.model.named_parameters():
+            assert parameter.grad is not None
+            self.master[name].grad = parameter.grad.to(torch.float32)
+            parameter.grad = None
+        return nats.item() / predicted, row_nats
+
+    def _by_source(self, batch: Batch, row_nats: Tensor) -> dict[str, object]:
+        nats, predicted = {}, {}
+        values = row_nats.double().numpy()
+        counts = (batch.labels != IGNORE).sum(axis=1)
+        for s, name in enumerate(self.batches.names):
+            mine = batch.sources == s
+            if mine.any():
+                nats[name] = float(values[mine].sum())
+                predicted[name] = int(counts[mine].sum())
+        return {"source_nats": list(nats.items()), "source_predicted": list(predicted.items())}
+
+    def _diverged(self, loss: float, norm: float, rate: float) -> str:
+        mix = ", ".join(self.batches.names)
+        return (
+            f"stage {self.stage.name!r} ({self.stage.option}), batch {self.batch}, "
+            f"{self.tokens_of_previous:,} tokens, sources {mix}: loss {loss}, gradient norm {norm} at "
+            f"learning rate {rate:g}. Lower the stage's optimizer.lr or clip; the last good checkpoint "
+            "is kept"
+        )
+
+    def checkpoint(self) -> checkpoint.Checkpoint:
+        """Everything needed to go on from here."""
+        optimizer = {
+            f"{key}.{name}": value.clone()
+            for name, weight in self.master.items()
+            for key, value in self.optimizer.state[weight].items()
+        }
+        curve = pa.concat_tables([self.past_curve, pa.Table.from_pylist(self.rows, CURVE)])
+        return checkpoint.Checkpoint(
+            weights={name: weight.detach().clone() for name, weight in self.master.items()},
+            optimizer=optimizer,
+            curve=curve.combine_chunks(),
+            config=self.config,
+            state=checkpoint.State(
+                stage=self.stage.name,
+                batch=self.batch,
+                tokens=self.batches.tokens_before(self.batch),
+                seed=self.segment.seed,
+            ),
+        )

@@ -1,0 +1,118 @@
+"""Models: Transformers causal language models, with attention and loss made for packed rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from codestage.study.models import ModelShape
+from codestage.study.seeds import child
+
+PACKED = "codestage_packed"
+"""Name under which `packed_attention` is known to Transformers."""
+
+Forward = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention as plain products with a boolean mask `[batch, 1, seq, seq]`; softmax in float32.
+
+    On CPU the backward pass of `scaled_dot_product_attention` in bf16 takes about half of a small
+    model's step; plain products under torch.compile do not (see benchmarks/train_speed.py).
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    scores = (query @ key.transpose(-1, -2)).float() * scaling
+    weights = scores.masked_fill(~attention_mask, float("-inf")).softmax(-1)
+    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(PACKED, packed_attention)
+
+
+def build_model(shape: ModelShape, seq_len: int, seed: int) -> PreTrainedModel:
+    """A freshly initialised model in float32; the global random state is left as it was."""
+    config = LlamaConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=seq_len,
+        tie_word_embeddings=shape.tied,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    config._attn_implementation = PACKED
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child(seed, "init"))
+        model = LlamaForCausalLM(config)
+    return model.train()
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """`[batch, seq]` document numbers -> `[batch, 1, seq, seq]`: True where one may look."""
+    length = documents.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
+    return ((documents[:, None, :] == documents[:, :, None]) & causal)[:, None]
+
+
+def make_forward(model: PreTrainedModel, *, compiled: bool) -> Forward:
+    """`(tokens, documents, positions, labels)`, all `[batch, seq]` -> (nats summed, nats a row).
+
+    Labels of -100 take no loss. Logits are only made here, in one piece.
+    """
+
+    def forward(
+        tokens: Tensor, documents: Tensor, positions: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        hidden = model.model(
+            input_ids=tokens,
+            attention_mask=document_mask(documents),
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state
+        logits = model.lm_head(hidden).float()
+        nats = F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none"
+        )
+        rows = nats.view(labels.shape).sum(1)
+        return rows.sum(), rows.detach()
+
+    return torch.compile(forward, dynamic=False) if compiled else forward
+
+
+class ModelPool:
+    """Built and compiled models by shape: arms that share a shape share one compiled graph.
+
+    A worker keeps one pool; weights are loaded into the pooled model for each piece of work.
+    """
+
+    def __init__(self, *, compiled: bool) -> None:
+        self.compiled = compiled
+        self._held: dict[tuple[ModelShape, int], tuple[PreTrainedModel, Forward]] = {}
+
+    def get(self, shape: ModelShape, seq_len: int) -> tuple[PreTrainedModel, Forward]:
+        """The model in its training precision, and its forward pass."""
+        key = (shape, seq_len)
+        if key not in self._held:
+            model = build_model(shape, seq_len, seed=0)
+            if shape.precision == "bf16":
+                model = model.bfloat16()
+            self._held[key] = (model, make_forward(model, compiled=self.compiled))
+        return self._held[key]

@@ -1,0 +1,76 @@
+"""Reading study files: the design's example works, and nothing typed ends in a traceback."""
+
+import pytest
+import yaml
+from conftest import TINY
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from codestage.errors import UserError
+from codestage.study.load import line_of, load_study
+
+
+def test_off_is_a_word_and_true_is_not(tiny):
+    study = load_study(tiny)
+    assert study.evaluate.cot == ("off",)
+
+
+def test_counts_and_seeds_as_written(tiny_study):
+    assert tiny_study.stages["pretrain"].tokens == 4000
+    assert tiny_study.seeds == (0, 1)
+
+
+def test_line_of_names_the_nearest_line_that_exists(tiny):
+    text = tiny.read_text().splitlines()
+    assert text[line_of(tiny, ("stages", "tune", "tokens")) - 1].strip() == "tokens: 2k"
+    assert text[line_of(tiny, ("stages", "tune", "nowhere")) - 1].strip() == "tune:"
+
+
+def test_unequal_totals_of_sibling_schedules_are_refused(tiny):
+    extra = "      steps: {phases: [{chat: 1, code_chat: 1}, {chat: 1, code_chat: 1}]}\n"
+    tiny.write_text(tiny.read_text().replace("controls:", extra + "controls:"))
+    with pytest.raises(UserError, match=r"(?s)tiny\.yaml:.*equal totals"):
+        load_study(tiny)
+
+
+def test_all_mistakes_are_told_at_once(tiny):
+    tiny.write_text(tiny.read_text().replace("seeds: 2", "seedz: 2").replace("tokens: 2k", "tokens: x"))
+    with pytest.raises(UserError, match=r"(?s)seedz.*'x'|'x'.*seedz"):
+        load_study(tiny)
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+trees = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+keys = st.sampled_from(
+    ["name", "model", "tokenizer", "seeds", "sources", "stages", "controls", "evaluate"]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(keys, trees)
+def test_any_value_in_any_place_is_read_or_refused_in_words(tmp_path, key, value):
+    data = yaml.safe_load(TINY) | {key: value}
+    path = tmp_path / "fuzz.yaml"
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8", errors="replace")
+    refuse_or_read(path)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace")))
+def test_any_bytes_are_read_or_refused_in_words(tmp_path, data):
+    path = tmp_path / "fuzz.yaml"
+    path.write_bytes(data)
+    refuse_or_read(path)
+
+
+def refuse_or_read(path):
+    told = ""
+    try:
+        told = load_study(path).name
+    except UserError as error:
+        told = str(error) if path.name in str(error) else ""
+    assert told

@@ -1,0 +1,188 @@
+"""The commands as their users type them: right and wrong input, one message, the right exit status."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from codestage import cli
+
+STUDY = """\
+name: tiny
+model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}
+tokenizer: {train: bpe, vocab_size: 384}
+seeds: 2
+sources:
+  prose:     {domain: text, procedural: {form: prose, documents: 300, depth: [1, 1]}}
+  programs:  {domain: code, procedural: {form: programs, documents: 200, depth: [1, 1]}}
+  chat:      {domain: text, format: instruct, procedural: {form: chat, documents: 200, depth: [1, 1]}}
+stages:
+  pretrain:
+    tokens: 4k
+    seq_len: 64
+    batch_tokens: 512
+    options:
+      text:      {mix: {prose: 1}}
+      text+code: {mix: {prose: 2, programs: 1}}
+  tune:
+    tokens: 2k
+    seq_len: 64
+    batch_tokens: 512
+    options:
+      text: {mix: {chat: 1}}
+controls: [token-matched]
+evaluate: {suites: [quickstart], cot: [off], items: 4}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command in this process: (exit status, standard output, standard error)."""
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["codestage", *map(str, args)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_help_answers_in_a_third_of_a_second():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "codestage.cli", "--help"], check=True, capture_output=True
+        )
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+def test_init_writes_a_study_that_plans(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("init", "quickstart")[0] == 0
+    code, out, _ = call("plan", "quickstart.yaml", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["arms"] >= 8
+    assert answer["runs"] == 3 * answer["arms"]
+    assert answer["tokens"] < answer["tokens_unshared"]
+    assert answer["steps"] < answer["steps_unshared"]
+    assert {"flops", "hours", "memory_gb", "minimum_detectable_effect"} <= answer.keys()
+
+
+def test_init_never_overwrites(call, tmp_path):
+    target = tmp_path / "mine.yaml"
+    target.write_text("precious")
+    code, _, err = call("init", "quickstart", "--to", target)
+    assert code == 2
+    assert "exists already" in err
+    assert target.read_text() == "precious"
+
+
+def test_presets_and_tasks_are_listed(call):
+    assert "quickstart" in json.loads(call("presets", "--json")[1])
+    tasks = json.loads(call("tasks", "--json")[1])
+    assert {"name", "domain", "suite", "metric", "chance", "items", "source"} == tasks[0].keys()
+    domains = {task["domain"] for task in tasks if task["suite"] == "quickstart"}
+    assert domains >= {"symbolic", "logical", "arithmetic", "analogical", "code"}
+
+
+WRONG = {
+    "unknown key": ("seeds: 2", "seedz: 2", "seedz"),
+    "unknown source": ("{prose: 1}", "{pros: 1}", "pros"),
+    "negative share": ("{prose: 2, programs: 1}", "{prose: 2, programs: -1}", "-1"),
+    "all shares zero": ("{prose: 1}", "{prose: 0}", "0"),
+    "wrong type": ("seeds: 2", "seeds: many", "many"),
+    "tokens not positive": ("tokens: 4k", "tokens: 0", "tokens"),
+    "tokens unreadable": ("tokens: 4k", "tokens: 4 bananas", "bananas"),
+    "unknown suite": ("suites: [quickstart]", "suites: [quickstrat]", "quickstart"),
+    "unknown control": ("[token-matched]", "[token-match]", "token-matched"),
+    "unknown family": ("family: llama", "family: lama", "llama"),
+    "not YAML": ("seeds: 2", "seeds: [2", "tiny.yaml"),
+    "duplicate key": ("seeds: 2", "seeds: 2\nseeds: 3", "seeds"),
+    "heads do not divide": ("heads: 2", "heads: 3", "heads"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_input_is_one_message_with_file_line_value_and_exit_2(call, study, case):
+    old, new, named = WRONG[case]
+    assert STUDY.count(old) >= 1
+    study.write_text(STUDY.replace(old, new, 1))
+    code, out, err = call("plan", study)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert "tiny.yaml:" in err
+    assert named in err
+    assert "Traceback" not in err + out
+    assert os.listdir(study.parent) == ["tiny.yaml"], "nothing half-written"
+
+
+def test_a_budget_larger_than_the_data_is_refused_and_the_advice_works(call, study):
+    study.write_text(STUDY.replace("tokens: 4k", "tokens: 400k"))
+    code, _, err = call("mix", study, "--arm", "text/text", "--stage", "pretrain")
+    assert code == 2
+    assert "prose" in err
+    assert "epochs" in err
+    assert "tiny.yaml:" in err
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\xff\xfe\x00", b"- 1\n- 2\n", b"!!python/object:os.system {}"]
+)
+def test_a_file_that_is_no_study_is_refused(call, tmp_path, content):
+    path = tmp_path / "odd.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    code, _, err = call("plan", path)
+    assert code == 2
+    assert "odd.yaml" in err
+    assert "Traceback" not in err
+
+
+def test_an_empty_corpus_is_refused_by_name(call, study, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    old = "{form: prose, documents: 300, depth: [1, 1]}}"
+    study.write_text(STUDY.replace("procedural: " + old, "path: empty.jsonl}"))
+    code, _, err = call("mix", study, "--arm", "text/text", "--stage", "pretrain")
+    assert code == 2
+    assert "empty.jsonl" in err or "prose" in err
+
+
+def test_mix_counts_what_the_batches_hold(call, study):
+    args = ("--arm", "text+code/text", "--stage", "pretrain", "--json")
+    code, out, err = call("mix", study, *args)
+    assert code == 0, err
+    total = json.loads(out)["total"]
+    assert total["tokens"] == 4000
+    assert total["by_source"] == {"prose": 2667, "programs": 1333}
+
+
+def test_an_unknown_arm_is_refused_with_the_names_that_exist(call, study):
+    code, _, err = call("mix", study, "--arm", "nothing", "--stage", "pretrain")
+    assert code == 2
+    assert "text+code/text" in err
+
+
+def test_status_and_report_of_nothing_say_so(call, tmp_path):
+    for command in ("status", "report"):
+        code, _, err = call(command, tmp_path / "nowhere")
+        assert code == 2
+        assert "nowhere" in err
