@@ -1,10 +1,11 @@
 """Which row of which source stands where in a stage: a function of one integer.
 
 A stage takes whole rows; the last row of each source in a phase is cut so that the phase's tokens are
-exact. Rows of the sources are interleaved so that every beginning of a phase is within one row of each
-source's share, and the rows of one source come in an order that no other source's dose can change.
+exact. Rows of the sources are interleaved so that every beginning of a phase is within one and a half
+rows of each source's share (within one for up to three sources), and the rows of one source come in an order that no other source's dose can change.
 """
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -77,18 +78,26 @@ def row_of(seed: int, source: str, ordinal: np.ndarray, rows: int) -> np.ndarray
 def interleave(counts: Sequence[int], index: np.ndarray) -> np.ndarray:
     """How many rows of each source stand before row `index` `[m]`: `[m, sources]`.
 
-    Sources are split off one by one at the nearest whole count of their share of what is left, the
-    largest first: closed form, never going down, and exact at the end.
+    Sources are joined two by two, the smallest first (Huffman 1952), and rows are parted down that
+    tree at the nearest whole count: closed form, never going down, and exact at the end. Each level
+    adds half a row of error and passes on only its part of the error above.
     """
-    order = sorted(range(len(counts)), key=lambda s: -counts[s])
     result = np.zeros((len(index), len(counts)), dtype=np.int64)
-    left, rest = index.astype(np.int64), sum(counts)
-    for s in order:
-        if rest == 0:
-            break
-        taken = (2 * left * counts[s] + rest) // (2 * rest)
-        result[:, s] = taken
-        left, rest = left - taken, rest - counts[s]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [(n, s, (s,)) for s, n in enumerate(counts) if n]
+    heapq.heapify(heap)
+    joined: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    while len(heap) > 1:
+        small, large = heapq.heappop(heap), heapq.heappop(heap)
+        joined.append((small[2], large[2]))
+        heapq.heappush(heap, (small[0] + large[0], min(small[1], large[1]), small[2] + large[2]))
+    before = {members: index.astype(np.int64) for _, _, members in heap}
+    for small_ones, large_ones in reversed(joined):
+        there = before.pop(small_ones + large_ones)
+        part, whole = sum(counts[s] for s in small_ones), sum(counts[s] for s in small_ones + large_ones)
+        before[small_ones] = taken = (2 * there * part + whole) // (2 * whole)
+        before[large_ones] = there - taken
+    for (source,), rows in before.items():
+        result[:, source] = rows
     return result
 
 

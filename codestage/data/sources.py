@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import io
 import json
 import sysconfig
 import zlib
@@ -71,10 +72,11 @@ def source_files(spec: SourceSpec, folder: Path) -> list[Path]:
     """The files behind a `path` source, sorted; folders are searched."""
     if spec.path is None:
         return []
-    pattern = Path(spec.path)
-    base = Path(pattern.anchor) if pattern.is_absolute() else folder
-    relative = str(pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern)
-    found = sorted(base.glob(relative))
+    pattern = folder / spec.path  # an absolute path stays what it is
+    if any(sign in spec.path for sign in "*?["):
+        found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    else:
+        found = [pattern] if pattern.exists() else []
     files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
     files = [f for f in files if _reader(f)]
     if not files:
@@ -117,7 +119,9 @@ def _document(name: str, row: Any) -> Document:
 
 
 def _example(name: str, row: Any) -> Example:
-    """Prompt and response, Alpaca's instruction/input/output, or a conversation's first exchange."""
+    """Prompt and response, Alpaca's instruction/input/output, a conversation's first exchange, or
+    question and answer, where GSM8K's `####` parts the reasoning from the answer.
+    """
     if "messages" in row or "conversations" in row:
         turns = row.get("messages") or row["conversations"]
         asked, answered = [t.get("content", t.get("value")) for t in turns if _speaks(t)][:2]
@@ -125,6 +129,9 @@ def _example(name: str, row: Any) -> Example:
     elif "instruction" in row:
         given = row.get("input") or ""
         values = (f"{row['instruction']}\n{given}".strip(), row["output"], None)
+    elif "question" in row:
+        steps, marker, answer = row["answer"].rpartition("####")
+        values = (row["question"], answer.strip(), steps.strip() if marker else None)
     else:
         values = (row["prompt"], row.get("response", row.get("completion")), row.get("rationale"))
     if not isinstance(values[0], str) or not isinstance(values[1], str):
@@ -154,8 +161,8 @@ def standard_library() -> Iterator[Document]:
 
 def _pieces(text: str) -> Iterator[str]:
     """Cut a module at top-level statements once a piece is long enough."""
-    lines = text.splitlines(keepends=True)
-    starts = [getattr(node, "lineno", 1) - 1 for node in ast.parse(text).body]
+    lines = io.StringIO(text, newline="\n").readlines()  # as the parser counts them
+    starts = [_first_line(node) - 1 for node in ast.parse(text).body]
     begin, size = 0, 0
     for start, after in zip(starts, [*starts[1:], len(lines)], strict=True):
         size += sum(len(line) for line in lines[start:after])
@@ -164,6 +171,11 @@ def _pieces(text: str) -> Iterator[str]:
             begin, size = after, 0
     if begin < len(lines) and (rest := "".join(lines[begin:])).strip():
         yield rest
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
 
 
 def _open(path: Path) -> Iterator[str]:
@@ -177,7 +189,7 @@ def _open(path: Path) -> Iterator[str]:
         with opened as file:
             yield from file
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8; convert the file") from None
+        raise UserError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}; mend or leave out the file") from None
 

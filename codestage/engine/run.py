@@ -203,7 +203,7 @@ def _facts(study: Study, store: Store, data: DataSteps, seconds: float) -> dict[
         "machine": {
             "processor": _processor(),
             "cores": len(psutil.Process().cpu_affinity() or []),
-            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+            "memory": f"{psutil.virtual_memory().total / 1e9:.1f} GB",
             "system": platform.system(),
         },
         "versions": {

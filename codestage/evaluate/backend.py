@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers.utils import logging
 
 END, PAD = 0, 1
 
@@ -33,6 +34,7 @@ class Backend:
     @classmethod
     def load(cls, checkpoint: Path, tokenizer: Tokenizer) -> "Backend":
         """A checkpoint folder in Transformers' format, in float32: safetensors only, no code of its."""
+        logging.disable_progress_bar()  # codestage shows its own
         model = AutoModelForCausalLM.from_pretrained(
             checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )

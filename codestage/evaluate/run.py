@@ -5,14 +5,15 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from codestage.data.instruct import response, split_response
+from codestage.data.instruct import response
 from codestage.evaluate.backend import Scored
 from codestage.evaluate.records import CHECKPOINT_SCHEMA
 from codestage.evaluate.scoring import (
     bits_per_byte,
     choice_accuracy,
     choice_probability,
-    exact_match,
+    read_output,
+    same_answer,
 )
 from codestage.evaluate.tasks import Cot, Item, Task, task_items
 
@@ -96,9 +97,8 @@ def _generation_rows(
     rows = []
     outputs = model.generate(prompts, max_new_tokens=limit)
     for (task, item), (text, tokens), length in zip(pairs, outputs, lengths, strict=True):
-        answer = split_response(text)[1] if mode == "generated" else text
-        right, read = exact_match(answer or "", item.answer)
-        status = "ok" if read else "unparsed" if text.strip() else "empty"
+        answer, status = read_output(text, cot=mode == "generated")
+        right = answer is not None and same_answer(answer, item.answer)
         shared = _shared(task, item, mode, length) | {
             "output": text,
             "choice_scores": None,
@@ -107,7 +107,7 @@ def _generation_rows(
         }
         rows += [
             shared | {"metric": "acc", "value": float(right)},
-            shared | {"metric": "format", "value": float(read)},
+            shared | {"metric": "format", "value": float(answer is not None)},
         ]
     return rows
 

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,10 +67,12 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """Expected accuracy of an answer that knows nothing: 0 where the answer is generated."""
-        if self.output_type == "generate_until":
-            return 0.0
+        """Accuracy of an answer that knows nothing of the item: a choice picked blindly, or, where the
+        answer is generated, the commonest of all answers given to every item.
+        """
         items = task_items(self, seed=0)
+        if self.output_type == "generate_until":
+            return Counter(item.answer for item in items).most_common(1)[0][1] / len(items)
         return sum(1 / len(item.choices) for item in items) / len(items)
 
     def summary(self) -> dict[str, Any]:

@@ -43,12 +43,14 @@ def reasoning(view: View) -> Section | None:
         if sum(bool(means) for means in by_mode.values()) > 1:
             rows.append((name, {mode: means for mode, means in by_mode.items() if means}))
     effects = [
-        e for e in records.effects if e.family == "cot" and e.stage == view.stage and e.unit == "points"
+        e
+        for e in records.effects
+        if e.family == "cot" and e.stage == view.stage and e.metric == view.metric
     ]
     charts = []
     top = [e for e in effects if e.level == "overall"]
     if top:
-        charts.append(contrast_chart(view, top, "reasoning"))
+        charts.append(contrast_chart(view, top, "reasoning", "Reasoning before the answer"))
     if rows:
         title = "Does it help to reason step by step before answering?"
         heads = [f"{mode}, mean of the arms" for mode in modes]
@@ -231,7 +233,7 @@ def doses(records: Records) -> Section | None:
             Chart(
                 "doses",
                 title,
-                "One bar an option of a stage. Grey: text; red: code; other colours: further sources.",
+                "One bar an option of a stage. Black tick: planned.",
                 lambda narrow: dose_plot(stages, colours, narrow),
                 dose_table(records),
             )

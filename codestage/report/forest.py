@@ -52,18 +52,21 @@ class Panel:
 
 def forest(panels: Sequence[Panel], *, axis: str, narrow: bool, gaps: Sequence[int] = ()) -> Figure:
     """Panels side by side, or one below the other on a phone. `gaps`: rows with a line above."""
-    labels = [label(row.label) for row in panels[0].rows]
-    height = ROW * max(2, len(labels))
-    aside = label_width(labels, 1.45 if narrow else 1.9)
+    labels = [_label(row.label, narrow) for row in panels[0].rows]
+    lines = max((text.count("\n") + 1 for text in labels), default=1)
+    height = ROW * max(1.0, 0.72 * lines) * max(2, len(labels))
+    longest = [line for text in labels for line in text.split("\n")]
+    aside = label_width(longest, 1.45 if narrow else 2.5)
     low, high = _range([row for p in panels for row in p.rows])
     if narrow or len(panels) == 1:
-        figure = _stacked(panels, aside, height, narrow)
+        figure = _stacked(panels, labels, aside, height, narrow)
     else:
-        figure = _beside(panels, aside, height)
+        figure = _beside(panels, labels, aside, height)
     for axes, part in zip(figure.axes, panels, strict=True):
         _draw(axes, part, gaps)
         axes.set_xlim(low, high)
-        _hints(axes)
+        if axis.startswith(EFFECT):
+            _hints(axes)
         if len(panels) == 1:
             _write_numbers(axes, part.rows)
     named = figure.axes[0] if not narrow and len(panels) < 3 else figure.axes[len(panels) // 2]
@@ -73,35 +76,46 @@ def forest(panels: Sequence[Panel], *, axis: str, narrow: bool, gaps: Sequence[i
     return figure
 
 
-FOOT, HEAD = 0.95, 0.34
+FOOT, HEAD, KEY = 0.72, 0.34, 0.3
+EFFECT = "effect of code on"
 
 
-def _stacked(panels: Sequence[Panel], aside: float, height: float, narrow: bool) -> Figure:
+def _label(text: str, narrow: bool) -> str:
+    """A row's name in up to three lines."""
+    width = 20 if narrow else 34
+    lines = textwrap.wrap(label(text, 3 * width), width)
+    return "\n".join([*lines[:2], " ".join(lines[2:])] if len(lines) > 2 else lines)
+
+
+def _stacked(
+    panels: Sequence[Panel], labels: Sequence[str], aside: float, height: float, narrow: bool
+) -> Figure:
     width = NARROW if narrow else WIDE
     written = (1.3 if narrow else 1.75) if len(panels) == 1 else 0.1
-    each = height + HEAD + 0.55
-    figure = sheet(width, each * len(panels) + 0.62)
+    head = HEAD if any(part.title for part in panels) else 0.05
+    each = height + head + 0.45
+    figure = sheet(width, each * len(panels) + KEY)
     for i, part in enumerate(panels):
-        bottom = 0.62 + (len(panels) - 1 - i) * each + 0.45
+        bottom = KEY + (len(panels) - 1 - i) * each + 0.45
         axes = panel(figure, aside, bottom, width - aside - written, height)
-        _frame(axes, part.rows, named=True)
+        _frame(axes, part.rows, labels)
         axes.set_title(part.title, loc="left")
     return figure
 
 
-def _beside(panels: Sequence[Panel], aside: float, height: float) -> Figure:
+def _beside(panels: Sequence[Panel], labels: Sequence[str], aside: float, height: float) -> Figure:
     figure = sheet(WIDE, height + FOOT + HEAD)
     room = (WIDE - aside - 0.1) / len(panels)
     for i, part in enumerate(panels):
         axes = panel(figure, aside + i * room, FOOT, room - 0.14, height)
-        _frame(axes, part.rows, named=i == 0)
+        _frame(axes, part.rows, labels if i == 0 else [""] * len(labels))
         axes.set_title(part.title, loc="left", color=part.colour)
     return figure
 
 
-def _frame(axes: Axes, rows: Sequence[Row], *, named: bool) -> None:
+def _frame(axes: Axes, rows: Sequence[Row], labels: Sequence[str]) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [label(row.label) if named else "" for row in rows])
+    axes.set_yticks(range(len(rows)), labels)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_color(BASE if row.muted else INK)
     axes.spines["left"].set_visible(False)
@@ -200,4 +214,4 @@ def axis_name(effect: Effect | None, metric: str, confidence: str) -> str:
     """`effect of code on accuracy, percentage points (95 % interval)`."""
     unit = effect.unit if effect is not None else "points"
     shown = "percentage points" if unit == "points" else UNITS.get(unit, unit)
-    return f"effect of code on {metric}, {shown} (bars: {confidence} interval)"
+    return f"{EFFECT} {metric}, {shown} (bars: {confidence} interval)"

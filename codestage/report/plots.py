@@ -138,7 +138,7 @@ def dose_plot(stages: Mapping[str, Sequence[Dose]], colours: Mapping[str, str], 
     names = [label(d.name, 24) for doses in stages.values() for d in doses]
     width, aside = (NARROW if narrow else WIDE), label_width(names, 1.45 if narrow else 1.8)
     heights = [ROW * max(1.5, len(doses)) for doses in stages.values()]
-    foot = 0.22 + 0.17 * -(-(len(colours) + 1) // (2 if narrow else 5))
+    foot = 0.22 + 0.19 * -(-(len(colours) + 1) // (2 if narrow else 4))
     figure = sheet(width, sum(heights) + 0.85 * len(heights) + foot)
     top = sum(heights) + 0.85 * len(heights) + foot
     for (stage, doses), height in zip(stages.items(), heights, strict=True):
@@ -163,7 +163,7 @@ def dose_plot(stages: Mapping[str, Sequence[Dose]], colours: Mapping[str, str], 
         Patch(color=c, alpha=0.85, label=label(s, 20)) for s, c in colours.items()
     ]
     marks.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=9, label="planned"))
-    figure.legend(handles=marks, loc="lower left", ncols=2 if narrow else 5, columnspacing=1.2)
+    figure.legend(handles=marks, loc="lower left", ncols=2 if narrow else 4, columnspacing=1.2)
     return figure
 
 

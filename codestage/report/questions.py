@@ -187,7 +187,7 @@ def family_section(view: View, family: str, anchor: str, title: str, said: str) 
     top = [e for e in effects if e.level == "overall"] or [e for e in effects if e.level == "task"]
     if not top:
         return None
-    chart = contrast_chart(view, top, anchor)
+    chart = contrast_chart(view, top, anchor, title)
     rest = [e for e in effects if e not in top]
     tables = [effect_table(f"{anchor}-all", f"{title}: by domain and task", rest)] if rest else []
     points = _harmed(view) if family == "transfer" else []
@@ -237,7 +237,7 @@ def _rows_chart(view: View, name: str, title: str, effects: Sequence[Effect]) ->
     )
 
 
-def contrast_chart(view: View, effects: Sequence[Effect], anchor: str) -> Chart:
+def contrast_chart(view: View, effects: Sequence[Effect], anchor: str, subject: str) -> Chart:
     """A row a contrast (or a task, where there is one contrast only)."""
     one = len({e.contrast for e in effects}) == 1 and len(effects) > 1
     rows = [
@@ -251,8 +251,8 @@ def contrast_chart(view: View, effects: Sequence[Effect], anchor: str) -> Chart:
     told: dict[str, int] = {}
     for e in effects:
         told[claim(e)] = told.get(claim(e), 0) + 1
-    words = listed([f"{n} {WORDS[s]}" for s, n in told.items()])
-    title = capital(f"{anchor}: of {plural(len(effects), 'comparison')} {words}")
+    words = listed([f"{n} of {len(effects)} {WORDS[s]}" for s, n in told.items()])
+    title = f"{subject}: {words}"
     axis = axis_name(effects[0], metric_name(view.metric), view.records.confidence)
     if anchor != "transfer":
         axis = axis.replace("effect of code on", "difference in")
@@ -307,5 +307,5 @@ def abilities(view: View) -> Section | None:
 
 
 def _colour_words(n: int) -> list[str]:
-    words = ["grey", "red", "amber", "brown", "pink", "green", "indigo"]
+    words = ["grey", "orange", "amber", "brown", "pink", "green", "indigo"]
     return [words[i % len(words)] for i in range(n)]

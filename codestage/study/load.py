@@ -38,8 +38,6 @@ def load_study(path: Path) -> Study:
         for name, stage in stages.items():
             if isinstance(stage, dict) and name in KINDS:
                 stage.setdefault("kind", name)
-    if isinstance(seeds := data.get("seeds"), int) and not isinstance(seeds, bool) and seeds > 0:
-        data["seeds"] = list(range(seeds))
     try:
         study = Study.model_validate(data)
     except ValidationError as error:

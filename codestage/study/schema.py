@@ -35,6 +35,15 @@ def parse_share(value: Any) -> Fraction:
     return share
 
 
+def parse_seeds(value: Any) -> Any:
+    """A number of seeds, counted from 0, or the seeds themselves."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return tuple(range(value))
+    if not isinstance(value, list | tuple):
+        raise ValueError("seeds are a number of at least 1, or a list such as [0, 1, 2]")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(parse_count)]
 Share = Annotated[Fraction, BeforeValidator(parse_share)]
 Mix = dict[str, Share]
@@ -193,7 +202,7 @@ class Study(Model):
     name: str = Field(pattern=r"^[\w][\w.-]*$")
     model: ModelSpec
     tokenizer: TokenizerSpec
-    seeds: tuple[int, ...]
+    seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = Field(min_length=1)
     sources: dict[str, SourceSpec] = Field(min_length=1)
     stages: dict[str, StageSpec] = Field(min_length=1)
     controls: tuple[Literal[CONTROLS], ...] = ()  # type: ignore[valid-type]

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
-from codestage.data.mixture import MixturePlan
-from codestage.data.shards import RowCounts
+from codestage.data.mixture import MixturePlan, RowCounts
 
 SEQ_LEN, ROWS = 4, 23
 
@@ -24,7 +23,8 @@ def shard(first, *, counts=None):
     """Every token of a row is the row's number, from `first` on."""
     tokens = np.repeat(first + np.arange(ROWS)[:, None], SEQ_LEN + 1, axis=1)
     mask = None if counts is None else np.ones(tokens.shape, np.uint8)
-    return SimpleNamespace(tokens=tokens, mask=mask, row_counts=RowCounts(ROWS, SEQ_LEN, counts))
+    held = RowCounts(ROWS, SEQ_LEN, counts)
+    return SimpleNamespace(tokens=tokens, mask=mask, counts=held, rows=ROWS, seq_len=SEQ_LEN)
 
 
 SHARDS = {
@@ -36,11 +36,13 @@ SHARDS = {
 
 def seen(phases, seed, *, batch=3, shards=SHARDS, skip=None):
     """Rows of each source in the order in which the batches show them."""
-    counts = {name: one.row_counts for name, one in shards.items()}
+    counts = {name: one.counts for name, one in shards.items()}
     plan = MixturePlan(phases, "even", counts, seed=seed, skip=skip)
-    batches = Batches(plan, shards, rows_per_batch=batch)
     shown = {name: [] for name in shards}
-    for number in range(len(batches)):
+    if not plan.n_rows:
+        return shown, plan
+    batches = Batches(plan, shards, rows_per_batch=batch)
+    for number in range(batches.n_batches):
         first = batches[number].tokens[:, 0].tolist()
         for row in (r for r in first if r != 1):
             shown[list(SHARDS)[row // 1000 - 1]].append(row)

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codestage.data.decontaminate import decontaminate
+from codestage.data.decontaminate import Index, decontaminate
 from codestage.data.sources import Document, Example
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
@@ -16,7 +16,7 @@ def prose(generator, words):
 
 
 def corpus(generator, documents=60):
-    return [Document(prose(generator, 80) + ".", str(i)) for i in range(documents)]
+    return [Document(str(i), prose(generator, 80) + ".") for i in range(documents)]
 
 
 @given(st.integers(0, 2**32), st.integers(1, 30), st.sampled_from(["as is", "shouted", "spaced"]))
@@ -31,12 +31,12 @@ def test_a_planted_item_is_found_and_only_it(seed, words, disguise):
     told = {"as is": text, "shouted": text.upper() + "!!", "spaced": text.replace(" ", ",\n  ")}
     where = generator.randrange(len(documents))
     documents[where] = Document(
-        prose(generator, 20) + " " + told[disguise] + " " + prose(generator, 9), "x"
+        "x", prose(generator, 20) + " " + told[disguise] + " " + prose(generator, 9)
     )
-    overlap = decontaminate(documents, items)
-    assert [(d.id, ids) for d, ids in overlap.removed] == [("x", ("planted",))]
-    assert overlap.kept == documents[:where] + documents[where + 1 :]
-    assert overlap.by_item == {"planted": 1}
+    kept, findings = decontaminate(documents, Index(items))
+    assert [(o.document, o.items) for o in findings.removed] == [("x", ("planted",))]
+    assert list(kept) == documents[:where] + documents[where + 1 :]
+    assert findings.documents == len(documents)
 
 
 @given(st.integers(0, 2**32))
@@ -45,36 +45,38 @@ def test_nothing_is_found_in_a_clean_corpus(seed):
     """Negative control: the same words, in other orders; and items that share their beginning."""
     generator = random.Random(seed)
     documents = corpus(generator)
-    start = " ".join(documents[0].text.split()[:12])  # five runs of eight words in common
+    start = " ".join(documents[0].text.split()[:12])
     items = {f"item{i}": prose(generator, 15) for i in range(20)}
     items["same beginning"] = start + " " + prose(generator, 20)
-    overlap = decontaminate(documents, items)
-    assert not overlap.removed
-    assert overlap.kept == documents
+    kept, findings = decontaminate(documents, Index(items))
+    assert not findings.removed
+    assert list(kept) == documents
 
 
 def test_a_changed_word_does_not_hide_a_long_item():
     generator = random.Random(4)
     words = prose(generator, 60).split()
-    changed = [*words[:50], "other", *words[51:]]
-    assert decontaminate([Document(" ".join(changed), "x")], {"long": " ".join(words)}).removed
+    changed = " ".join([*words[:50], "other", *words[51:]])
+    _, findings = decontaminate([Document("x", changed)], Index({"long": " ".join(words)}))
+    assert [o.document for o in findings.removed] == ["x"]
+
+
+def test_wording_that_many_long_items_share_is_no_overlap():
+    """A task's template says nothing about one of its items."""
+    generator = random.Random(5)
+    template = prose(generator, 30)
+    items = {f"item{i}": f"{template} {prose(generator, 20)}" for i in range(4)}
+    documents = [Document("template", template + " and more"), Document("item", items["item2"])]
+    _, findings = decontaminate(documents, Index(items))
+    assert [(o.document, o.items) for o in findings.removed] == [("item", ("item2",))]
 
 
 def test_instructions_are_searched_as_a_whole():
-    example = Example("Who wrote the song of the seven small stones?", "Ada wrote it", "it is known")
-    clean = Example("Who wrote the song of the nine large stones?", "Ada wrote it")
-    overlap = decontaminate([example, clean], {"q": "who wrote the song of the SEVEN small stones"})
-    assert [record for record, _ in overlap.removed] == [example]
-    assert overlap.kept == [clean]
-
-
-def test_scripts_without_spaces_and_items_of_signs_alone_are_found():
-    items = {"zh": "小明有三个苹果，吃了一个还剩几个", "signs": "( [ { } ] )", "empty": ""}
-    documents = [
-        Document("题目：小明有三个苹果吃了一个还剩几个？答案：两个。", "zh"),
-        Document("([{}])\n", "signs"),
-        Document("([{}]) ]", "other signs"),
-        Document("小红有五个苹果，送了两个还剩几个", "other zh"),
-    ]
-    overlap = decontaminate(documents, items)
-    assert [(d.id, ids) for d, ids in overlap.removed] == [("zh", ("zh",)), ("signs", ("signs",))]
+    example = Example(
+        "a", "Who wrote the song of the seven small stones?", "Ada wrote it", "it is known"
+    )
+    clean = Example("b", "Who wrote the song of the nine large stones?", "Ada wrote it")
+    index = Index({"q": "who wrote the song of the SEVEN small stones"})
+    kept, findings = decontaminate([example, clean], index)
+    assert [o.document for o in findings.removed] == ["a"]
+    assert list(kept) == [clean]

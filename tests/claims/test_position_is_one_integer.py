@@ -4,15 +4,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
-from codestage.data.prepare import prepare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
-from codestage.data.mixture import MixturePlan
-from codestage.data.shards import Shard
+from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.data.shards import Shard, prepare_documents, prepare_examples
 from codestage.data.sources import Document, Example
-from codestage.data.tokenizer import train
+from codestage.data.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,24 @@ PHASES = [
 def folders(tmp_path_factory):
     out = tmp_path_factory.mktemp("sources")
     prose = [
-        Document(f"Tale {i}: " + f"the cat sat on mat {i}. " * (i % 9 + 1), str(i)) for i in range(200)
+        Document(str(i), f"Tale {i}: " + f"the cat sat on mat {i}. " * (i % 9 + 1)) for i in range(200)
     ]
     chat = [
-        Example(f"Add {i} and {i % 7}.", str(i + i % 7), "so " * (i % 5) + "it is") for i in range(200)
+        Example(str(i), f"Add {i} and {i % 7}.", str(i + i % 7), "so " * (i % 5) + "it is")
+        for i in range(200)
     ]
-    tokenizer = train({"a": [d.text for d in prose], "b": [e.text for e in chat]}, vocab_size=300)
-    for name, records in {"prose": prose, "chat": chat}.items():
-        prepare(records, out=out / name, tokenizer=tokenizer, seq_len=64, domain="text", seed=1)
+    texts = {"a": [d.text for d in prose], "b": [e.content for e in chat]}
+    tokenizer = train_tokenizer(texts, vocab_size=300, out=out)
+    for name in ("prose", "chat"):
+        (out / name).mkdir()
+    prepare_documents(prose, tokenizer, seq_len=64, out=out / "prose")
+    prepare_examples(chat, tokenizer, seq_len=64, out=out / "chat")
     return {name: out / name for name in ("prose", "chat")}
 
 
 def opened(folders, order, batch):
     shards = {name: Shard(folder) for name, folder in folders.items()}
-    counts = {name: shard.row_counts for name, shard in shards.items()}
+    counts = {name: shard.counts for name, shard in shards.items()}
     return Batches(MixturePlan(PHASES, order, counts, seed=7), shards, rows_per_batch=batch)
 
 
@@ -81,8 +84,6 @@ def test_batches_differ_from_each_other(folders):
 @settings(max_examples=60, deadline=None)
 def test_any_range_of_a_plan_too_large_to_list_is_found_alone(start, length, seed, order):
     """Ten million rows: a range equals its rows asked for one by one."""
-    from codestage.data.shards import RowCounts
-
     counts = {"a": RowCounts(4_000_000, 2048), "b": RowCounts(900_000, 2048)}
     tokens = {"a": 7_000_001 * 2048 + 5, "b": 3_000_000 * 2048 - 9}
     plan = MixturePlan([Dose(sum(tokens.values()), tokens)], order, counts, seed=seed)

@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
-from codestage.data.mixture import MixturePlan
-from codestage.data.shards import RowCounts
+from codestage.data.mixture import MixturePlan, RowCounts, row_of
 
 
 def slow(row, mask, tokens):
-    """One row, one token at a time, from the words of docs/interfaces.md."""
+    """One row, one token at a time, from the words of docs/formats.md."""
     inputs, labels, documents, positions = [], [], [], []
     document, position = -1, 0
     for place in range(len(row) - 1):
@@ -36,12 +35,13 @@ def test_batches_equal_a_slow_reading_of_the_format(seed, seq_len, per_batch, ma
     mask = generator.integers(0, 2, tokens.shape, np.uint8) if masked else None
     counts = generator.integers(1, seq_len + 1, 9) if masked else None
     rows = RowCounts(9, seq_len, counts)
+    shard = SimpleNamespace(tokens=tokens, mask=mask, rows=9, seq_len=seq_len)
     asked = int(generator.integers(1, 15 * seq_len))
     phase = SimpleNamespace(tokens=asked, by_source={"a": asked})
     plan = MixturePlan([phase], "even", {"a": rows}, seed=seed)
-    batches = Batches(plan, {"a": SimpleNamespace(tokens=tokens, mask=mask)}, rows_per_batch=per_batch)
+    batches = Batches(plan, {"a": shard}, rows_per_batch=per_batch)
     table = plan.rows(0, plan.n_rows)
-    numbers = plan.shard_rows("a", table.ordinal)
+    numbers = row_of(seed, "a", table.ordinal, 9)
     for place in range(batches.n_batches * per_batch):
         batch, at = batches[place // per_batch], place % per_batch
         shown = [batch.tokens, batch.labels, batch.documents, batch.positions]
@@ -59,10 +59,9 @@ def test_batches_equal_a_slow_reading_of_the_format(seed, seq_len, per_batch, ma
 def test_there_is_no_batch_after_the_last():
     phase = SimpleNamespace(tokens=10, by_source={"a": 10})
     plan = MixturePlan([phase], "even", {"a": RowCounts(5, 4)}, seed=0)
-    shard = SimpleNamespace(tokens=np.full((5, 5), 7, np.uint16), mask=None)
+    shard = SimpleNamespace(tokens=np.full((5, 5), 7, np.uint16), mask=None, rows=5, seq_len=4)
     batches = Batches(plan, {"a": shard}, rows_per_batch=2)
-    assert len(batches) == batches.n_batches == 2
+    assert batches.n_batches == 2
     for number in (2, -1):
         with pytest.raises(IndexError):
             batches[number]
-    assert sum(len(batch.sources) for batch in batches) == 4

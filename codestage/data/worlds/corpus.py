@@ -52,14 +52,16 @@ def eval_items(skill: str, n: int, *, seed: int, depth: tuple[int, int]) -> list
     """
     found: dict[str, Episode] = {}
     stream = episodes([skill], split="eval", seed=child(seed, skill), depth=depth)
+    last_new = 0
     for tries, episode in enumerate(stream):
-        found.setdefault(episode.key, episode)
+        if episode.key not in found:
+            found[episode.key], last_new = episode, tries
         if len(found) == n:
             return list(found.values())
-        if tries > 50 * n + 1000:
+        if tries - last_new > 1000 + 20 * len(found):
             break
     raise UserError(
-        f"skill {skill!r} at depth {depth} has only about {len(found)} problems kept for evaluation, "
+        f"skill {skill!r} at depth {depth} has only {len(found)} problems kept for evaluation, "
         f"not {n}; ask for fewer items or more depth"
     )
 

@@ -1,0 +1,94 @@
+"""The small world: true answers, kept-apart problems, programs that were really run."""
+
+import itertools
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from codestage.data.worlds.corpus import check_outputs, corpus, episodes, eval_items, split_of
+from codestage.data.worlds.skills import CODE_SKILLS, SKILLS
+from codestage.errors import RunError, UserError
+
+
+def some(skill, n, depth=(1, 3), seed=0):
+    return [
+        SKILLS[skill](random.Random(f"{seed} {i}"), random.Random(i).randint(*depth)) for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_every_answer_is_what_the_program_prints_when_run_alone(skill):
+    for episode in some(skill, 6):
+        run = subprocess.run([sys.executable, "-c", episode.program], capture_output=True, text=True)
+        assert run.stdout == episode.answer + "\n", episode.program
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_choices_hold_the_answer_once_and_no_place_is_preferred(skill):
+    found = some(skill, 400)
+    for episode in found:
+        assert len(set(episode.choices)) == len(episode.choices) >= 2
+        assert episode.answer in episode.choices
+    wide = [e for e in found if len(e.choices) == max(len(x.choices) for x in found)]
+    if set(wide[0].choices) == {"yes", "no"}:
+        share = sum(e.answer == "yes" for e in wide) / len(wide)
+        assert 0.4 < share < 0.6
+        return
+    first = sum(e.choices[0] == e.answer for e in wide) / len(wide)
+    assert abs(first - 1 / len(wide[0].choices)) < 0.1
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_problems_vary(skill):
+    found = some(skill, 300)
+    assert len({e.key for e in found}) > 200
+    assert len({e.answer for e in found}) > 1
+
+
+def test_a_program_that_prints_something_else_is_refused():
+    episode = some("counting", 1)[0]
+    check_outputs([episode])
+    with pytest.raises(RunError, match="the story says '99'"):
+        check_outputs([replace(episode, answer="99")])
+
+
+def test_corpora_and_evaluation_share_no_problem():
+    for skill in SKILLS:
+        train = {
+            e.key for e in itertools.islice(episodes([skill], split="train", seed=1, depth=(1, 2)), 500)
+        }
+        held = {e.key for e in eval_items(skill, 60, seed=2, depth=(1, 2))}
+        assert not train & held
+        assert all(split_of(key) == "train" for key in train)
+        assert all(split_of(key) == "eval" for key in held)
+
+
+@pytest.mark.parametrize("form", ["prose", "programs", "chat", "code_chat"])
+def test_a_corpus_repeats_from_its_seed_and_differs_by_it(form):
+    one, same, other = (list(corpus(form, documents=60, seed=s)) for s in (1, 1, 2))
+    assert one == same
+    assert one != other
+    assert len(one) == 60
+
+
+@pytest.mark.parametrize("form", ["prose", "chat"])
+def test_text_holds_no_code(form):
+    for row in corpus(form, documents=300):
+        text = " ".join(v for v in row.values() if v)
+        assert not any(sign in text for sign in ("print(", "==", "def ", "import "))
+
+
+def test_code_skills_are_only_told_as_programs():
+    assert CODE_SKILLS
+    texts = [row["text"] for row in corpus("programs", documents=60)]
+    assert all("print(" in text for text in texts)
+
+
+def test_what_cannot_be_had_is_refused():
+    with pytest.raises(UserError, match="unknown skill 'flying'"):
+        next(episodes(["flying"], split="train", seed=0, depth=(1, 1)))
+    with pytest.raises(UserError, match="ask for fewer items"):
+        eval_items("coin_flip", 10**6, seed=0, depth=(1, 1))
