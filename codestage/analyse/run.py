@@ -140,7 +140,6 @@ def _row(
         "high": _round(high),
         "p": _round(test.p),
         "p_equivalent": _round(test.p_equivalent(MARGINS[metric] / abs(scale))),
-        "df": _round(test.df),
         "n_items": test.items,
         "seeds": test.seeds,
         "mde": _round(abs(scale) * test.detectable(ALPHA)),

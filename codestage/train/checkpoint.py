@@ -43,7 +43,9 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write `folder` in one move: it appears whole, replacing an older one, or not at all.
+    """Write `folder` whole or not at all; what it replaces stays until it is there.
+
+    Killed between the two moves, the older one is left under the name `before(folder)`.
 
     Raises:
         RunError: if the disk is full or cannot be written; what stood there before is kept.
@@ -61,15 +63,23 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         for name in (*FILES, "state.json"):
             _sync(temporary / name)
         _sync(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(before(folder), ignore_errors=True)
+            folder.rename(before(folder))
         temporary.rename(folder)
         _sync(folder.parent)
+        shutil.rmtree(before(folder), ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(
             f"{folder}: checkpoint not written ({error.strerror or error}); free some space or mend "
             "the permissions and run again: it goes on from the checkpoint before"
         ) from None
+
+
+def before(folder: Path) -> Path:
+    """Where the checkpoint stands that `folder` is about to replace."""
+    return folder.with_name(f".{folder.name}.before")
 
 
 def load(folder: Path) -> Checkpoint:

@@ -90,7 +90,7 @@ def train_segment(
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     trainer = _Trainer(segment, batches, pool)
     partial = out / "partial"
-    saved = checkpoint.newest([partial], runtime.report)
+    saved = checkpoint.newest([partial, checkpoint.before(partial)], runtime.report)
     if saved is not None:
         trainer.restore(saved)
     elif segment.init is not None:
@@ -256,11 +256,12 @@ class _Trainer:
             for name, weight in self.master.items()
             for key, value in self.optimizer.state[weight].items()
         }
-        curve = pa.concat_tables([self.past_curve, pa.Table.from_pylist(self.rows, CURVE)])
+        past = self.past_curve.to_pylist()  # through Python, so that the file's bytes are the same
+        curve = pa.Table.from_pylist([*past, *self.rows], CURVE)
         return checkpoint.Checkpoint(
             weights={name: weight.detach().clone() for name, weight in self.master.items()},
             optimizer=optimizer,
-            curve=curve.combine_chunks(),
+            curve=curve,
             config=self.config,
             state=checkpoint.State(
                 stage=self.stage.name,

@@ -1,0 +1,77 @@
+"""From records to effects.json: contrasts, families, arms, verdicts."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from records_fixture import STAGES, study, write
+
+from codestage.analyse.contrasts import contrasts
+from codestage.analyse.run import analyse
+from codestage.errors import UserError
+
+
+def overall(answer, contrast):
+    found = [e for e in answer["effects"] if e["contrast"] == contrast and e["level"] == "overall"]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_weights_sum_to_zero_and_every_cell_counts_alike():
+    found = {c.name: c for c in contrasts(study())}
+    assert {"code@pretrain", "code@tune", "pretrain×tune"} <= set(found)
+    for contrast in found.values():
+        if contrast.cot is None:
+            assert sum(contrast.weights.values()) == pytest.approx(0)
+    main = found["code@pretrain"].weights
+    assert main == {
+        f"{a}/{b}": pytest.approx((1 if a == "text+code" else -1) / 3)
+        for a in STAGES["pretrain"]
+        for b in STAGES["tune"]
+    }
+
+
+def test_main_effects_are_the_differences_of_means(tmp_path):
+    write(tmp_path, pretrain=0.1)
+    table = pq.read_table(tmp_path / "results" / "items.parquet").to_pylist()
+    mean = {
+        side: np.mean([r["value"] for r in table if r["arm"].startswith(side + "/")])
+        for side in STAGES["pretrain"]
+    }
+    effect = overall(analyse(tmp_path), "code@pretrain")
+    assert effect["estimate"] == pytest.approx(100 * (mean["text+code"] - mean["text"]), abs=1e-3)
+
+
+def test_arm_means_are_shares_and_compared_with_chance(tmp_path):
+    write(tmp_path, base=0.5)
+    rows = analyse(tmp_path)["arms"]
+    table = pq.read_table(tmp_path / "results" / "items.parquet").to_pylist()
+    for row in rows:
+        if row["level"] == "task":
+            values = [r["value"] for r in table if (r["arm"], r["task"]) == (row["arm"], row["name"])]
+            assert row["mean"] == pytest.approx(np.mean(values), abs=1e-5)
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert (row["chance"], row["above_chance"]) == (0.25, True)
+    write(tmp_path, base=0.25)
+    assert not any(r["above_chance"] for r in analyse(tmp_path)["arms"] if r["level"] == "overall")
+
+
+def test_one_seed_is_analysed_and_said_to_be_one(tmp_path):
+    answer = analyse(write(tmp_path, seeds=1, pretrain=0.2))
+    assert overall(answer, "code@pretrain")["verdict"] == "up"
+    assert any("One seed" in note for note in answer["notes"])
+
+
+def test_the_answer_is_a_pure_function_and_holds_no_nan(tmp_path):
+    one = json.dumps(analyse(write(tmp_path)), allow_nan=False)
+    assert one == json.dumps(analyse(tmp_path), allow_nan=False)
+
+
+def test_records_that_are_missing_or_broken_are_told(tmp_path):
+    with pytest.raises(UserError, match="no readable records"):
+        analyse(tmp_path)
+    write(tmp_path)
+    (tmp_path / "results" / "items.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="no readable records"):
+        analyse(tmp_path)

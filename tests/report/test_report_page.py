@@ -1,0 +1,143 @@
+"""The report: a pure function of the records, offline, safe with any name, and never claiming more."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from records_fixture import write
+
+from codestage.analyse.run import analyse
+from codestage.errors import UserError
+from codestage.report.page import write_report
+
+HOSTILE = """<script>alert('x')</script>"&|$\\`*_[a](http://evil.example)"""
+
+
+def made(folder, **options):
+    """The report of invented records: its files."""
+    write(folder, items=60, **options)
+    effects = json.dumps(analyse(folder), allow_nan=False)
+    (folder / "results" / "effects.json").write_text(effects)
+    return write_report(folder, folder / "results")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    return folder, made(folder, pretrain=0.15)
+
+
+def content(files):
+    return {p.name: p.read_bytes() for p in [files.html, files.markdown, *files.figures, *files.tables]}
+
+
+class Page(HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_same_records_give_the_same_bytes(plain):
+    folder, files = plain
+    before = content(files)
+    assert content(write_report(folder, folder / "results")) == before
+
+
+def test_the_page_needs_no_network_and_runs_no_code(plain):
+    _, files = plain
+    page = Page(files.html.read_text())
+    assert "script" not in page.tags
+    assert page.addresses
+    assert all(a.startswith(("#", "data:")) for a in page.addresses)
+    assert "url(" not in re.sub(r"url\(#", "", files.html.read_text())
+
+
+def test_the_answer_comes_first_and_says_what_the_effects_say(plain):
+    folder, files = plain
+    page = Page(files.html.read_text())
+    effects = {
+        e["contrast"]: e
+        for e in json.loads((folder / "results" / "effects.json").read_text())["effects"]
+        if e["level"] == "overall"
+    }
+    assert effects["code@pretrain"]["verdict"] == "up"
+    assert effects["code@tune"]["verdict"] == "open"
+    said = page.text[: page.text.index("How sure this is")]
+    assert "Code at pre-training raised accuracy" in said
+    assert f"{effects['code@pretrain']['estimate']:.1f} points" in said
+    assert "Whether code at tuning raises or lowers accuracy is not resolved" in said
+
+
+def test_every_effect_is_in_the_tables(plain):
+    folder, files = plain
+    effects = json.loads((folder / "results" / "effects.json").read_text())["effects"]
+    table = next(p for p in files.tables if p.name == "effects.csv")
+    rows = list(csv.DictReader(table.open()))
+    assert [(r["contrast"], r["level"], r["name"]) for r in rows] == [
+        (e["contrast"], e["level"], e["name"]) for e in effects
+    ]
+    assert [float(r["estimate"]) for r in rows] == pytest.approx([e["estimate"] for e in effects])
+
+
+def test_every_section_that_a_reader_was_promised_is_there(plain):
+    _, files = plain
+    titles = re.findall(r"<h2>(.*?)</h2>", files.html.read_text())
+    for wanted in ("By domain", "By task", "The grid, cell by cell", "Schedules", "Negative transfer"):
+        assert wanted in titles
+    for wanted in ("What could have been detected", "Realised doses", "Cost", "Method and caveats"):
+        assert wanted in titles
+
+
+def test_names_of_any_kind_stay_text(tmp_path):
+    files = made(tmp_path, odd=HOSTILE)
+    html = files.html.read_text()
+    page = Page(html)
+    assert "script" not in page.tags
+    assert "<script" not in html
+    assert all(a.startswith(("#", "data:")) for a in page.addresses)
+    assert "alert('x')" in page.text  # shown, as text
+    for line in files.markdown.read_text().splitlines():
+        assert "<script" not in line
+        if line.startswith("| "):
+            assert len(re.findall(r"(?<!\\)\|", line)) > 2
+    for path in files.tables:
+        if path.suffix == ".csv":
+            widths = {len(row) for row in csv.reader(path.open())}
+            assert len(widths) == 1
+
+
+def test_one_seed_is_told_as_a_limit(tmp_path):
+    files = made(tmp_path, seeds=1)
+    assert "choice of items only" in Page(files.html.read_text()).text
+
+
+@pytest.mark.parametrize("name", ["study.json", "runs.json", "effects.json", "items.parquet"])
+@pytest.mark.parametrize("how", ["missing", "broken"])
+def test_records_that_are_missing_or_broken_are_told_by_name(tmp_path, name, how):
+    write(tmp_path, items=20)
+    (tmp_path / "results" / "effects.json").write_text(json.dumps(analyse(tmp_path)))
+    path = tmp_path / "results" / name
+    path.unlink() if how == "missing" else path.write_text("{]")
+    with pytest.raises(UserError, match=name):
+        write_report(tmp_path, tmp_path / "results")
+
+
+def test_a_number_that_is_none_is_refused(tmp_path):
+    write(tmp_path, items=20)
+    effects = analyse(tmp_path)
+    effects["effects"][0]["estimate"] = float("nan")
+    (tmp_path / "results" / "effects.json").write_text(json.dumps(effects))
+    with pytest.raises(UserError, match="NaN is no number"):
+        write_report(tmp_path, tmp_path / "results")

@@ -1,0 +1,101 @@
+"""The model is Transformers' own: packed rows give what each document gives by itself."""
+
+import numpy as np
+import pytest
+import torch
+from train_fixture import SEQ_LEN, SHAPE, batches, stage
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codestage.train.model import build_model, document_mask, make_forward
+
+
+def plain(model):
+    """The same weights in Transformers' own attention."""
+    config = LlamaConfig(**(model.config.to_dict() | {"attn_implementation": "eager"}))
+    other = LlamaForCausalLM(config)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def tensors(batch):
+    return (
+        torch.from_numpy(batch.tokens).long(),
+        torch.from_numpy(batch.documents),
+        torch.from_numpy(batch.positions).long(),
+        torch.from_numpy(batch.labels).long(),
+    )
+
+
+@pytest.mark.parametrize("number", [0, 3, -1])
+def test_loss_of_packed_rows_is_that_of_each_document_alone(number):
+    model = build_model(SHAPE, SEQ_LEN, seed=1)
+    held = batches(stage())
+    batch = held[number % held.n_batches]
+    total, rows = make_forward(model, compiled=False)(*tensors(batch))
+    reference = plain(model)
+    expected = np.zeros(len(batch.tokens))
+    for r, (tokens, labels, documents) in enumerate(
+        zip(batch.tokens, batch.labels, batch.documents, strict=True)
+    ):
+        for d in set(documents.tolist()) - {-1}:
+            at = documents == d
+            with torch.no_grad():
+                logits = reference(torch.from_numpy(tokens[at]).long()[None]).logits[0]
+            nats = torch.nn.functional.cross_entropy(
+                logits, torch.from_numpy(labels[at]).long(), ignore_index=-100, reduction="sum"
+            )
+            expected[r] += float(nats)
+    assert rows.numpy() == pytest.approx(expected, rel=1e-4)
+    assert float(total) == pytest.approx(expected.sum(), rel=1e-4)
+
+
+def test_gradients_are_those_of_transformers():
+    model = build_model(SHAPE, SEQ_LEN, seed=1)
+    batch = batches(stage())[0]
+    tokens, documents, positions, labels = tensors(batch)
+    total, _ = make_forward(model, compiled=False)(tokens, documents, positions, labels)
+    total.backward()
+    reference = plain(model)
+    bias = torch.where(document_mask(documents), 0.0, float("-inf"))
+    logits = reference(tokens, attention_mask=bias, position_ids=positions).logits
+    torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
+    ).backward()
+    theirs = dict(reference.named_parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-3, atol=1e-4)
+
+
+def test_a_document_cannot_see_its_neighbours():
+    model = build_model(SHAPE, SEQ_LEN, seed=1)
+    tokens = torch.randint(2, 50, (1, SEQ_LEN))
+    documents = torch.tensor([[0] * 7 + [1] * 9])
+    positions = torch.tensor([[*range(7), *range(9)]])
+    labels = torch.full((1, SEQ_LEN), -100)
+    labels[0, 7:15] = tokens[0, 8:]
+    forward = make_forward(model, compiled=False)
+    before = float(forward(tokens, documents, positions, labels)[0])
+    other = tokens.clone()
+    other[0, :7] = 3
+    assert float(forward(other, documents, positions, labels)[0]) == before
+    assert float(forward(other, torch.zeros_like(documents), positions, labels)[0]) != before
+
+
+def test_one_seed_gives_one_initialisation_whatever_ran_before():
+    torch.manual_seed(99)
+    one = build_model(SHAPE, SEQ_LEN, seed=1)
+    torch.rand(7)
+    two, other = build_model(SHAPE, SEQ_LEN, seed=1), build_model(SHAPE, SEQ_LEN, seed=2)
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, two.state_dict()[name])
+    assert not torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.slow
+def test_the_compiled_forward_pass_says_the_same():
+    model = build_model(SHAPE, SEQ_LEN, seed=1)
+    batch = tensors(batches(stage())[0])
+    plain_total, plain_rows = make_forward(model, compiled=False)(*batch)
+    total, rows = make_forward(model, compiled=True)(*batch)
+    assert float(total) == pytest.approx(float(plain_total), rel=1e-5)
+    assert rows.numpy() == pytest.approx(plain_rows.numpy(), rel=1e-4)
