@@ -148,8 +148,8 @@ def _segment(
     """The step that trains batches `start` to `end`; its identity is the work itself."""
     stage, rows = work.stage, work.rows[start:end]
     names = sorted(work.plan.names)
-    used = {n: supply[stage.seq_len].hashes[n] for n in names if _draws(work, n, rows, supply)}
-    inputs = dict(used)
+    local, drawn = _renumbered(rows, supply)
+    inputs = {name: supply[stage.seq_len].hashes[name] for name in drawn}
     if parent:
         inputs["parent"] = parent
     label = f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}"
@@ -168,7 +168,7 @@ def _segment(
             },
             "start": start,
             "stop": end,
-            "rows": digest(rows.tobytes().hex()),
+            "rows": digest(local.tobytes().hex()),
             "rates": digest(work.rates[start:end].tobytes().hex()),
         },
         inputs=inputs,
@@ -185,9 +185,18 @@ def _segment(
     )
 
 
-def _draws(work: StageWork, name: str, rows: np.ndarray, supply: Mapping[int, Supply]) -> bool:
-    numbers = sorted({n for s in supply.values() for n in s.rows})
-    return bool((rows[:, :, 0] == numbers.index(name)).any())
+def _renumbered(rows: np.ndarray, supply: Mapping[int, Supply]) -> tuple[np.ndarray, list[str]]:
+    """Rows with their sources numbered among those drawn from, and these sources' names, sorted.
+
+    A source that a study has beside them does not change what these rows are.
+    """
+    known = sorted({n for s in supply.values() for n in s.rows})
+    drawn = [known[i] for i in np.unique(rows[:, :, 0]) if i >= 0]
+    number = np.full(len(known) + 1, -1, dtype=np.int64)
+    number[[known.index(name) for name in drawn]] = np.arange(len(drawn))
+    local = rows.copy()
+    local[:, :, 0] = number[rows[:, :, 0]]  # -1 looks up the last place, which stays -1
+    return local, drawn
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from codestage.engine.store import Step, Store
+from codestage.engine.store import Step, Store, disk_message
 from codestage.errors import RunError, UserError
 
 RETRIES = 2
@@ -205,8 +205,9 @@ def work_loop(pipe: Connection, root: str, stop: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from codestage.engine.work import Workshop
 
+    store = Store(Path(root))
     shop = Workshop(
-        store=Store(Path(root)),
+        store=store,
         should_stop=stop.is_set,
         tell=lambda body: pipe.send(("progress", body)),
         compiled=shutil.which("g++") is not None or shutil.which("clang++") is not None,
@@ -221,6 +222,9 @@ def work_loop(pipe: Connection, root: str, stop: Any, parent: int) -> None:
         except Exception as error:
             if type(error).__name__ == "Interrupted":
                 pipe.send(("stopped", {}))
+            elif isinstance(error, OSError) or "(os error " in str(error):  # Rust libraries' own
+                place = Path(getattr(error, "filename", None) or store.root)
+                pipe.send(("error", RunError(f"{step.label}: {disk_message(place, error)}")))
             else:
                 import traceback
 

@@ -128,11 +128,11 @@ class Store:
         shutil.rmtree(self.root / "work" / f"{step.kind}-{step.hash}", ignore_errors=True)
 
 
-def disk_message(path: Path, error: OSError) -> str:
+def disk_message(path: Path, error: Exception) -> str:
     """What to say when a file cannot be written."""
     free = shutil.disk_usage(path.anchor or "/").free
     return (
-        f"{path}: cannot be written ({error.strerror or error}; {free / 1e6:,.0f} MB free); make room "
+        f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}; {free / 1e6:,.0f} MB free); make room "
         "or mend the permissions and run again: finished steps are kept"
     )
 

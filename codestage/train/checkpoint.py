@@ -69,10 +69,10 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         temporary.rename(folder)
         _sync(folder.parent)
         shutil.rmtree(before(folder), ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError, pa.ArrowException) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(
-            f"{folder}: checkpoint not written ({error.strerror or error}); free some space or mend "
+            f"{folder}: checkpoint not written ({getattr(error, 'strerror', None) or error}); free some space or mend "
             "the permissions and run again: it goes on from the checkpoint before"
         ) from None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch._dynamo.exc import BackendCompilerFailed
 
 from codestage.data.batches import IGNORE, Batch, Batches
 from codestage.errors import RunError
@@ -218,6 +219,12 @@ class _Trainer:
                 torch.from_numpy(batch.labels).long(),
             )
             (nats / predicted).backward()
+        except BackendCompilerFailed as error:
+            said = [line for line in str(error.inner_exception).splitlines() if line.strip()]
+            raise RunError(
+                f"the C++ compiler that torch.compile uses failed ({said[-1] if said else error}); "
+                "see that it works and that its temporary folder has room, then run again"
+            ) from None
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise RunError(
                 f"stage {self.stage.name!r}, batch {self.batch}: out of memory ({error}); lower "

@@ -1,0 +1,251 @@
+"""The engine from outside: a small study run, run again, edited, killed, stopped, watched."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import TINY
+
+pytestmark = pytest.mark.slow
+KINDS = ("documents", "evaluate", "items", "prepare", "tokenizer", "train")
+
+
+def start(study, *more):
+    command = [sys.executable, "-m", "codestage.cli", "run", str(study), *more]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def run(study, *more):
+    process = start(study, *more)
+    out, err = process.communicate(timeout=280)
+    return process.returncode, out, err
+
+
+def steps(folder):
+    """Finished steps: (kind, hash) -> when their folder was made."""
+    found = {}
+    for path in (folder / "store").glob("*/*"):
+        found[path.parent.name, path.name] = (path / "step.json").stat().st_mtime_ns
+    return found
+
+
+def weights(folder):
+    return {
+        path.parent.name: path.read_bytes()
+        for path in (folder / "store" / "train").glob("*/model.safetensors")
+    }
+
+
+def results(folder):
+    """What a study found, without when and how fast."""
+    items = pq.read_table(folder / "results" / "items.parquet").to_pylist()
+    effects = json.loads((folder / "results" / "effects.json").read_text())
+    return items, effects
+
+
+def write(folder, text=TINY):
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.yaml").write_text(text)
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a small study that was run without a disturbance."""
+    study = write(tmp_path_factory.mktemp("finished"))
+    code, out, err = run(study)
+    assert code == 0, out + err
+    assert "report:" in out
+    assert not err.strip(), err
+    return study.parent
+
+
+def copy(finished, to):
+    shutil.copytree(finished, to / "copy")
+    return to / "copy"
+
+
+def test_nothing_is_done_twice(finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    before, found = steps(folder / "tiny"), results(folder / "tiny")
+    code, out, _ = run(folder / "tiny.yaml")
+    assert code == 0
+    assert "54/54" in out.splitlines()[-2]
+    assert steps(folder / "tiny") == before
+    assert results(folder / "tiny") == found
+    assert {kind for kind, _ in before} == set(KINDS)
+
+
+def test_what_the_batches_held_is_what_was_planned(finished):
+    for entry in json.loads((finished / "tiny" / "results" / "runs.json").read_text()):
+        for stage in entry["stages"]:
+            assert stage["tokens_realised"] == stage["tokens_planned"]
+
+
+def test_shared_work_is_done_once_and_its_records_are_those_of_every_run(finished):
+    study = json.loads((finished / "tiny" / "results" / "study.json").read_text())
+    assert study["cost"]["tokens_trained"] < study["cost"]["tokens_unshared"]
+    table = pq.read_table(finished / "tiny" / "results" / "items.parquet")
+    runs = set(table["run"].to_pylist())
+    assert len(runs) == 2 * len(study["arms"])
+
+
+def test_killed_at_any_moment_the_study_ends_with_the_same_bits(finished, tmp_path):
+    study = write(tmp_path / "killed")
+    kills = 0
+    for seconds in (2.0, 4.0, 5.5, 7.0, 9.0):
+        process = start(study)
+        time.sleep(seconds)
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+    code, out, err = run(study)
+    assert code == 0, out + err
+    assert kills >= 2
+    assert weights(study.parent / "tiny") == weights(finished / "tiny")
+    assert results(study.parent / "tiny") == results(finished / "tiny")
+
+
+def test_stopped_by_control_c_it_says_so_saves_and_goes_on(finished, tmp_path):
+    study = write(tmp_path / "stopped")
+    process = start(study)
+    while not list((study.parent / "tiny" / "store").glob("train/*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "goes on from here" in err
+    assert "Traceback" not in out + err
+    assert run(study)[0] == 0
+    assert weights(study.parent / "tiny") == weights(finished / "tiny")
+
+
+def test_an_edited_study_does_only_what_changed(finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    before = steps(folder / "tiny")
+    write(folder, TINY.replace("tokens: 2k", "tokens: 2500"))
+    assert run(folder / "tiny.yaml")[0] == 0
+    new = set(steps(folder / "tiny")) - set(before)
+    assert {kind for kind, _ in new} == {"train", "evaluate"}
+    records = [
+        json.loads((folder / "tiny" / "store" / kind / hash_ / "step.json").read_text())
+        for kind, hash_ in new
+    ]
+    assert all(" tune " in r["label"] or "after tune" in r["label"] for r in records)
+
+
+def test_a_study_of_one_arm_has_the_weights_of_the_same_arm_in_the_grid(finished, tmp_path):
+    """Sharing changes no result: alone, every stage is trained in one piece."""
+    alone = TINY.replace("      text:      {mix: {prose: 1}}\n", "").replace(
+        "      text:    {mix: {chat: 1}}\n", ""
+    )
+    study = write(tmp_path / "alone", alone.replace("controls: [token-matched, additive]\n", ""))
+    code, out, err = run(study)
+    assert code == 0, out + err
+    mine = json.loads((study.parent / "tiny" / "results" / "runs.json").read_text())
+    grid = json.loads((finished / "tiny" / "results" / "runs.json").read_text())
+    for entry in mine:
+        assert entry["arm"] == "text+code/uniform"
+        twin = next(e for e in grid if (e["arm"], e["seed"]) == (entry["arm"], entry["seed"]))
+        for ours, theirs in zip(entry["stages"], twin["stages"], strict=True):
+            one = study.parent / "tiny" / "store" / "train" / ours["steps"][-1]
+            other = finished / "tiny" / "store" / "train" / theirs["steps"][-1]
+            assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def test_a_worker_that_dies_is_replaced(finished, tmp_path):
+    study = write(tmp_path / "worker")
+    process = start(study)
+    while not list((study.parent / "tiny" / "work").glob("train-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    commands = {c: Path(f"/proc/{c}/cmdline").read_text() for c in children}
+    worker = next(c for c, line in commands.items() if "spawn_main" in line)
+    os.kill(int(worker), signal.SIGKILL)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, out + err
+    assert weights(study.parent / "tiny") == weights(finished / "tiny")
+
+
+def test_status_while_it_runs_and_a_second_run_is_refused(tmp_path):
+    study = write(tmp_path / "watched")
+    process = start(study)
+    status = [sys.executable, "-m", "codestage.cli", "status", str(study.parent / "tiny")]
+    while not (study.parent / "tiny" / "work" / "status.json").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    answer = json.loads(subprocess.run([*status, "--json"], capture_output=True, check=True).stdout)
+    assert answer["state"] == "running"
+    code, _, err = run(study)
+    assert code == 2
+    assert "another `codestage run` works here" in err
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    answer = json.loads(subprocess.run([*status, "--json"], capture_output=True, check=True).stdout)
+    assert answer["state"] == "stopped"
+
+
+def test_a_damaged_store_is_told_by_its_path(finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    damaged = next((folder / "tiny" / "store" / "evaluate").glob("*/items.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-4] + b"oops")
+    code, _, err = run(folder / "tiny.yaml")
+    assert code == 1
+    assert "damaged" in err
+    assert damaged.parent.name in err
+    assert "Traceback" not in err
+
+
+def test_no_room_on_the_disk_is_one_message_and_leaves_nothing_half_written(tmp_path):
+    """The limit on a file's size stands in for a full disk: writing fails under way."""
+    study = write(tmp_path / "full")
+    limited = f"ulimit -f 40; trap '' XFSZ; exec {sys.executable} -m codestage.cli run {study}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", limited],
+        env={"PATH": "/nowhere"},  # no compiler: its own files are not what is asked about
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1
+    assert "make room" in done.stderr or "free some space" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    for path in (study.parent / "tiny" / "store").glob("*/*"):
+        assert (path / "step.json").exists()
+    assert run(study)[0] == 0
+
+
+def test_a_compiler_that_fails_is_told_as_that(tmp_path):
+    study = write(tmp_path / "compiler")
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "g++"
+    fake.write_text("#!/bin/sh\necho 'g++: no input today' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    env = os.environ | {"CXX": str(fake), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "codestage.cli", "run", str(study)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert "C++ compiler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_progress_is_one_object_a_line(finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    code, out, err = run(folder / "tiny.yaml", "--json")
+    assert code == 0
+    states = [json.loads(line)["state"] for line in err.splitlines()]
+    assert states[-1] == "done"
+    assert json.loads(out)["report"].endswith("report.html")
