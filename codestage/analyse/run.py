@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def analyse(folder: Path) -> dict[str, Any]:
-    """Effects and arm means of the study in `folder`; see docs/interfaces.md for the form."""
+    """Effects and arm means of the study in `folder`; see docs/formats.md for the form."""
     records = read_records(folder)
     rows: list[Row] = []
     last = records.study["stages"][-1]

@@ -14,8 +14,8 @@ from codestage.engine.store import Step, Store, disk_message, write_atomically
 from codestage.engine.work import segment_batches
 from codestage.errors import RunError, UserError
 from codestage.evaluate.records import CHECKPOINT_SCHEMA, SCHEMA
-from codestage.evaluate.tasks import METRICS, load_tasks
-from codestage.study.expand import Run, is_code
+from codestage.evaluate.tasks import METRICS, Task, load_tasks
+from codestage.study.expand import Arm, Run, is_code
 from codestage.study.models import ModelShape, parameters, train_flops_per_token
 from codestage.study.schema import Study
 
@@ -157,38 +157,13 @@ def _study(
     """The resolved study, for the analysis and the method section."""
     segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
     unshared = sum(w.stage.tokens for stages in works.values() for w in stages)
-    tasks = load_tasks(study.evaluate.suites)
     return {
         "name": study.name,
         "seeds": list(study.seeds),
         "stages": list(study.stages),
         "options": {name: list(stage.options) for name, stage in study.stages.items()},
-        "arms": [
-            {
-                "name": arm.name,
-                "role": arm.role,
-                "control": arm.control,
-                "against": arm.against,
-                "factors": dict(arm.factors),
-                "tokens": {s.name: s.tokens for s in arm.stages},
-            }
-            for arm in arms_of(runs)
-        ],
-        "tasks": [
-            {
-                "name": t.name,
-                "suite": t.suite,
-                "domain": t.domain,
-                "metric": "acc",
-                "metrics": list(METRICS),
-                "output_type": t.output_type,
-                "chance": t.chance,
-                "items": min(t.items, study.evaluate.items or t.items),
-                "cot": list(study.evaluate.cot),
-                "source": t.source,
-            }
-            for t in tasks
-        ],
+        "arms": [_told_arm(arm) for arm in arms_of(runs)],
+        "tasks": [_told_task(task, study) for task in load_tasks(study.evaluate.suites)],
         "domains": {name: source.domain for name, source in study.sources.items()},
         "code_options": _code_options(study),
         "schedules": {
@@ -224,6 +199,32 @@ def _study(
             "train_seconds": round(sum(store.record(s)["seconds"] for s in segments.values()), 1),
         },
         "written": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _told_arm(arm: Arm) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "role": arm.role,
+        "control": arm.control,
+        "against": arm.against,
+        "factors": dict(arm.factors),
+        "tokens": {s.name: s.tokens for s in arm.stages},
+    }
+
+
+def _told_task(task: Task, study: Study) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "suite": task.suite,
+        "domain": task.domain,
+        "metric": "acc",
+        "metrics": list(METRICS),
+        "output_type": task.output_type,
+        "chance": task.chance,
+        "items": min(task.items, study.evaluate.items or task.items),
+        "cot": list(study.evaluate.cot),
+        "source": task.source,
     }
 
 

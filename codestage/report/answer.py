@@ -193,7 +193,7 @@ def _limits(view: View) -> Sentence | None:
 def sure(view: View) -> list[str]:
     """How sure the answer is: what carries it, what it cannot see."""
     records = view.records
-    points = [_basis(view)]
+    points = [_basis(view), *_doses(records)]
     able = {str(task["name"]): view.able(str(task["name"])) for task in records.tasks}
     mute = [name for name, known in able.items() if known is False]
     if mute:
@@ -222,6 +222,29 @@ def _basis(view: View) -> str:
             "same arms could differ by more."
         )
     return basis
+
+
+def _doses(records: Records) -> list[str]:
+    """What code means here: its share of the tokens that each option really drew."""
+    domains = records.study.get("domains") or {}
+    shares: dict[str, dict[str, float]] = {}
+    for run in records.runs:
+        if run.get("role") != "grid":
+            continue
+        for stage in run["stages"]:
+            drawn = stage["tokens_realised"]
+            code = sum(n for source, n in drawn.items() if domains.get(source) == "code")
+            shares.setdefault(stage["name"], {})[stage["option"]] = (
+                100 * code / max(1, sum(drawn.values()))
+            )
+    told = []
+    for stage, options in shares.items():
+        coded = [f"{option} {share:.1f} %" for option, share in options.items() if share]
+        if coded:
+            told.append(f"at {stage}, {listed(coded)}")
+    if not told:
+        return []
+    return [f"Code here is a share of each stage's tokens, in place of text: {'; '.join(told)}."]
 
 
 def _spread(view: View) -> list[str]:

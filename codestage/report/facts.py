@@ -293,7 +293,8 @@ def method(records: Records) -> Section:
         f"sides. Its {records.confidence} interval covers the choice of items"
         + (" and the randomness of training." if seeds > 1 else " only, since there is one seed.")
         + " Tests are corrected for the number of comparisons within a family of questions. "
-        "“Practically none” is the result of an equivalence test, not of a test that failed; "
+        f"“Practically none” is the result of an equivalence test{_margin(records)}, not of a test that "
+        "failed; "
         "“not resolved” means that neither a difference nor its absence could be shown."
     )
     return Section(
@@ -303,6 +304,14 @@ def method(records: Records) -> Section:
         points=[*_caveats(records), *records.notes],
         tables=[_versions(records)],
     )
+
+
+def _margin(records: Records) -> str:
+    """` (within 2 points or 0.05 bits per byte)`, or nothing where it is not known."""
+    points = [f"{v:g} points" for k, v in records.margins.items() if k != "bpb"]
+    bits = [f"{v:g} bits per byte" for k, v in records.margins.items() if k == "bpb"]
+    told = list(dict.fromkeys([*points, *bits]))
+    return f" (within {listed(told, 'or')})" if told else ""
 
 
 def _tasks(records: Records) -> str:

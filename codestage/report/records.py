@@ -86,6 +86,8 @@ class Records:
     effects: tuple[Effect, ...]
     means: tuple[Mean, ...]
     notes: tuple[str, ...]
+    margins: Mapping[str, float]
+    """Metric -> the largest difference that counts as none."""
     runs: tuple[Mapping[str, Any], ...]
     curves: tuple[Curve, ...]
     statuses: Mapping[tuple[str, str], Mapping[str, int]]
@@ -136,6 +138,7 @@ def read(folder: Path) -> Records:
         effects=_rows(folder / "effects.json", "effects", effects["effects"], Effect),
         means=_rows(folder / "effects.json", "arms", effects["arms"], Mean),
         notes=tuple(str(note) for note in effects["notes"]),
+        margins=effects.get("margins") or {},
         runs=tuple(runs),
         curves=_curves(folder / "curves.parquet"),
         statuses=_statuses(folder / "items.parquet"),
