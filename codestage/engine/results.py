@@ -167,7 +167,7 @@ def _study(
         "domains": {name: source.domain for name, source in study.sources.items()},
         "code_options": _code_options(study),
         "schedules": {
-            name: {o: "mix" if len(spec.mixes) == 1 else "phases" for o, spec in s.options.items()}
+            name: {o: "phases" if len(spec.pieces(s.lr)) > 1 else "mix" for o, spec in s.options.items()}
             for name, s in study.stages.items()
         },
         "model": {

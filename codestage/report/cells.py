@@ -54,7 +54,10 @@ def heat_map(heat: Heat, narrow: bool) -> Figure:
         values = [list(column) for column in zip(*heat.values, strict=True)]
     width, cell = (NARROW, 0.27) if narrow else (WIDE, 0.3)
     names, heads = [label(r, 30) for r in rows], [label(c, 24) for c in columns]
-    aside, top = label_width(names, 1.3 if narrow else 2.1), label_width(heads, 1.8) * 0.85
+    aside, top = (
+        label_width(names, 1.3 if narrow else 2.1),
+        label_width(heads, 1.8) * (1.0 if narrow else 0.85),
+    )
     figure = sheet(width, cell * len(rows) + top + 0.1)
     axes = panel(figure, aside, 0.05, width - aside - 0.35, cell * len(rows))
     axes.set_xlim(-0.5, len(columns) - 0.5)
@@ -65,7 +68,11 @@ def heat_map(heat: Heat, narrow: bool) -> Figure:
         for x, value in enumerate(row):
             _cell(axes, x, y, value, top_value, small)
     axes.set_yticks(range(len(rows)), names)
-    axes.set_xticks(range(len(columns)), heads, rotation=40, ha="left", rotation_mode="anchor")
+    turn = 90 if narrow else 40
+    axes.set_xticks(range(len(columns)), heads, rotation=turn, ha="left", rotation_mode="anchor")
+    if narrow:
+        for tick in axes.get_xticklabels():
+            tick.set_verticalalignment("center")
     axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False, pad=2)
     axes.tick_params(axis="x", labelcolor=INK)
     for gap in heat.gaps:

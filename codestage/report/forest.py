@@ -162,6 +162,8 @@ def _range(rows: Sequence[Row]) -> tuple[float, float]:
 def _hints(axes: Axes) -> None:
     """Which side is which, in words."""
     low, high = axes.get_xlim()
+    if axes.get_window_extent().width < 1.8 * axes.figure.dpi:
+        return  # no room for both
     for x, word, side in ((low, "← code hurts", "left"), (high, "code helps →", "right")):
         if abs(x) > 0.3 * (high - low):
             axes.text(x, len(axes.get_yticks()) - 0.42, word, ha=side, va="bottom", size=6.2, color=SOFT)

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Literal
 
 from codestage.errors import UserError
+from codestage.study.curves import Pieces
 from codestage.study.identity import digest
 from codestage.study.schedule import Phase, phases
 from codestage.study.schema import LRSpec, OptimizerSpec, StageSpec, Study
@@ -52,9 +53,6 @@ class Run:
         return f"{self.arm.name}#{self.seed}"
 
 
-Mixes = Sequence[tuple[Fraction, Mapping[str, Fraction]]]
-
-
 def expand(study: Study) -> list[Arm]:
     """All arms, grid first, in file order. Names are unique."""
     grid = [
@@ -82,7 +80,7 @@ def is_code(study: Study, stage: StageSpec, source: str) -> bool:
     return study.sources[source].domain not in home
 
 
-def code_share(study: Study, stage: StageSpec, mixes: Mixes) -> Fraction:
+def code_share(study: Study, stage: StageSpec, mixes: Pieces) -> Fraction:
     """Share of a stage's tokens that comes from domains foreign to its first option."""
     total = sum(share for share, _ in mixes)
     code = Fraction(0)
@@ -92,12 +90,13 @@ def code_share(study: Study, stage: StageSpec, mixes: Mixes) -> Fraction:
     return code / total
 
 
-def option_mixes(stage: StageSpec, option: str) -> Mixes:
-    return [(Fraction(1), mix) for mix in stage.options[option].mixes]
+def option_mixes(stage: StageSpec, option: str) -> Pieces:
+    """(share of the stage, mixture) of an option, in order."""
+    return stage.options[option].pieces(stage.lr)
 
 
 def _plan(
-    study: Study, name: str, option: str, *, mixes: Mixes | None = None, tokens: int = 0
+    study: Study, name: str, option: str, *, mixes: Pieces | None = None, tokens: int = 0
 ) -> StagePlan:
     spec = study.stages[name]
     base = option.partition("@")[0]

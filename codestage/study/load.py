@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def load_study(path: Path) -> Study:
         for name, stage in stages.items():
             if isinstance(stage, dict) and name in KINDS:
                 stage.setdefault("kind", name)
+        _call_functions(stages, path, lines)
     try:
         study = Study.model_validate(data)
     except ValidationError as error:
@@ -153,6 +155,36 @@ def _suggest(word: str, known: list[str]) -> str:
     return f"write one of {', '.join(known)}"
 
 
+def _call_functions(stages: dict[Any, Any], path: Path, lines: dict[Key, int]) -> None:
+    """Put the weights that curves of the user's own give into their options."""
+    for stage_name, stage in stages.items():
+        options = stage.get("options") if isinstance(stage, dict) else None
+        for name, option in (options if isinstance(options, dict) else {}).items():
+            curve = option.get("curve") if isinstance(option, dict) else None
+            if isinstance(curve, str) and ".py:" in curve:
+                steps = option.get("steps", 20)
+                place = f"{path}:{_line(lines, ('stages', stage_name, 'options', name))}"
+                if isinstance(steps, int) and 2 <= steps <= 10_000:
+                    option["weights"] = _weights(path.parent, curve, steps, place)
+
+
+def _weights(folder: Path, curve: str, steps: int, place: str) -> list[str]:
+    """Weights in [0, 1] at the middles of `steps` phases, from FILE.py:FUNCTION."""
+    file, _, function = curve.rpartition(":")
+    try:
+        weight = runpy.run_path(str(folder / file))[function]
+        found = [float(weight((2 * i + 1) / (2 * steps))) for i in range(steps)]
+    except KeyError:
+        raise UserError(f"{place}: curve {curve!r}: {file} defines no {function!r}") from None
+    except Exception as error:
+        raise UserError(f"{place}: curve {curve!r}: {type(error).__name__}: {error}") from None
+    for i, value in enumerate(found):
+        if not 0 <= value <= 1:
+            at = (2 * i + 1) / (2 * steps)
+            raise UserError(f"{place}: curve {curve!r} is {value:g} at {at:g}; keep it from 0 to 1")
+    return [f"{value:.9f}" for value in found]
+
+
 def _cross_check(study: Study) -> list[tuple[Key, str]]:
     """What one field alone cannot know: sources named, kinds that fit, equal totals of siblings."""
     problems: list[tuple[Key, str]] = []
@@ -177,9 +209,9 @@ def _unequal_totals(study: Study) -> list[tuple[Key, str]]:
 
     problems: list[tuple[Key, str]] = []
     for stage_name, stage in study.stages.items():
-        totals = {name: shares(option.mixes) for name, option in stage.options.items()}
+        totals = {name: shares(option.pieces(stage.lr)) for name, option in stage.options.items()}
         for name, option in stage.options.items():
-            if len(option.mixes) < 2:
+            if option.mix is not None:
                 continue
             for other, total in totals.items():
                 if total.keys() == totals[name].keys() and total != totals[name]:

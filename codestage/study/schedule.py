@@ -62,11 +62,12 @@ def phases(tokens: int, mixes: Sequence[tuple[Fraction, Mix]]) -> tuple[Phase, .
     return tuple(Phase(sum(part.values()), part) for part in parts)
 
 
-def shares(mixes: Sequence[Mix]) -> dict[str, Fraction]:
-    """Share of every source in a stage of equal phases, sorted by name; zero shares left out."""
+def shares(mixes: Sequence[tuple[Fraction, Mix]]) -> dict[str, Fraction]:
+    """Share of every source in a stage of (share of the stage, mixture), by name; zeros left out."""
+    length = sum(share for share, _ in mixes)
     total: dict[str, Fraction] = {}
-    for mix in mixes:
-        weight = sum(mix.values()) * len(mixes)
+    for share, mix in mixes:
+        weight = sum(mix.values()) * length
         for name, part in mix.items():
-            total[name] = total.get(name, Fraction(0)) + Fraction(part) / weight
+            total[name] = total.get(name, Fraction(0)) + share * part / weight
     return {name: total[name] for name in sorted(total) if total[name]}

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from codestage.study.curves import CURVES, Pieces, blend, pieces
+
 KINDS = ("pretrain", "continue", "cooldown", "tune")
 CONTROLS = ("competitive", "additive", "token-matched", "random-order", "schedule-only")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -148,23 +150,77 @@ class LRSpec(Model):
 
 
 class OptionSpec(Model):
-    """One way to fill a stage: a mixture, or phases of equal length."""
+    """One way to fill a stage: a mixture, phases, or a curve from one mixture to another."""
 
     mix: Mix | None = None
     phases: tuple[Mix, ...] | None = Field(None, min_length=1)
+    lengths: tuple[Share, ...] | None = Field(None, description="of the phases; equal if not given")
+    curve: str | None = Field(None, description=f"{', '.join(CURVES)}, or FILE.py:FUNCTION")
+    start: Mix | None = Field(None, alias="from", description="the curve's mixture of weight 0")
+    end: Mix | None = Field(None, alias="to", description="the curve's mixture of weight 1")
+    width: Share | None = Field(
+        None, description="of warm-in, early-only, late-only: share of the stage"
+    )
+    steps: int = Field(20, ge=2, le=10_000, description="phases that a gradual curve is cut into")
+    weights: tuple[Share, ...] | None = Field(
+        None, exclude=True, description="of FILE.py:FUNCTION; computed"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "OptionSpec":
-        if (self.mix is None) == (self.phases is None):
-            raise ValueError("give exactly one of mix, phases")
+        if [self.mix, self.phases, self.curve].count(None) != 2:
+            raise ValueError("give exactly one of mix, phases, curve")
         for mix in self.mixes:
             if not mix or not any(mix.values()):
                 raise ValueError("the shares of a mixture are all zero; give one a share above 0")
+        self._check_lengths()
+        self._check_curve()
         return self
+
+    def _check_lengths(self) -> None:
+        if self.lengths is None:
+            return
+        if self.phases is None or len(self.lengths) != len(self.phases):
+            raise ValueError("lengths goes with phases: one number for each of them")
+        if not all(self.lengths):
+            raise ValueError("a phase of length 0 is none; leave it out")
+
+    def _check_curve(self) -> None:
+        if self.curve is None:
+            if self.start is not None or self.end is not None or self.width is not None:
+                raise ValueError("from, to and width go with a curve")
+            return
+        if self.start is None or self.end is None:
+            raise ValueError("a curve goes from one mixture to another: give from and to")
+        needs = self.curve in ("warm-in", "early-only", "late-only")
+        if needs != (self.width is not None):
+            which = "needs" if needs else "takes no"
+            raise ValueError(f"curve {self.curve} {which} width, a share of the stage such as 0.2")
+        if self.width is not None and not 0 < self.width < 1:
+            raise ValueError(f"width {self.width} is not between 0 and 1")
+        if self.weights is not None and (self.curve in CURVES or max(self.weights) > 1):
+            raise ValueError("weights are from 0 to 1, and those of FILE.py:FUNCTION")
+        if self.curve not in CURVES and self.weights is None:
+            raise ValueError(f"unknown curve; write one of {', '.join(CURVES)}, or FILE.py:FUNCTION")
 
     @property
     def mixes(self) -> tuple[Mix, ...]:
+        """The mixtures written down."""
+        if self.curve is not None:
+            return tuple(m for m in (self.start, self.end) if m is not None)
         return (self.mix,) if self.mix is not None else self.phases or ()
+
+    def pieces(self, lr: LRSpec) -> Pieces:
+        """(share of the stage, mixture) in order; `lr` says where its cooldown begins."""
+        if self.curve is None:
+            return list(zip(self.lengths or [Fraction(1)] * len(self.mixes), self.mixes, strict=True))
+        assert self.start is not None
+        assert self.end is not None
+        if self.weights is not None:
+            share = Fraction(1, len(self.weights))
+            return [(share, blend(self.start, self.end, weight)) for weight in self.weights]
+        width = Fraction(str(lr.decay)) if self.curve == "cooldown-only" else self.width or Fraction(1)
+        return pieces(self.curve, self.start, self.end, width=width, steps=self.steps)
 
 
 class StageSpec(Model):
@@ -185,6 +241,8 @@ class StageSpec(Model):
             raise ValueError(
                 f"batch_tokens {self.batch_tokens} is no multiple of seq_len {self.seq_len}; try {near}"
             )
+        if self.lr.schedule != "wsd" and any(o.curve == "cooldown-only" for o in self.options.values()):
+            raise ValueError("curve cooldown-only needs lr: {schedule: wsd}, which has a cooldown")
         return self
 
 

@@ -55,5 +55,5 @@ def test_the_papers_schedules_have_equal_totals_in_any_order(tokens, order):
 
 
 def test_shares_add_up_over_phases():
-    mixes = [{"a": Fraction(1)}, {"a": Fraction(1), "b": Fraction(1)}]
+    mixes = [(Fraction(1), {"a": Fraction(1)}), (Fraction(1), {"a": Fraction(1), "b": Fraction(1)})]
     assert shares(mixes) == {"a": Fraction(3, 4), "b": Fraction(1, 4)}
