@@ -123,18 +123,18 @@ def _bound_names(tree: ast.Module) -> set[str]:
             bound.add(node.id)
         elif isinstance(node, ast.arg):
             bound.add(node.arg)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or (
-            isinstance(node, ast.ExceptHandler) and node.name
-        ):
-            bound.add(node.name)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+            bound.add(node.name or "")
         elif isinstance(node, ast.Import | ast.ImportFrom):
             kept |= {part for a in node.names for part in (a.asname or a.name).split(".")}
         elif isinstance(node, ast.keyword) and node.arg:
             kept.add(node.arg)  # may be the parameter of a function from elsewhere
         elif isinstance(node, ast.Global | ast.Nonlocal):
             kept |= set(node.names)
-        elif isinstance(node, ast.ClassDef | ast.MatchAs | ast.MatchStar):
-            kept |= {getattr(node, "name", None) or ""}
+        elif isinstance(node, ast.MatchAs | ast.MatchStar):
+            kept.add(node.name or "")
+        elif isinstance(node, ast.JoinedStr):  # a string to the tokenizer before Python 3.12
+            kept |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
     methods = {
         f.name
         for c in ast.walk(tree)
@@ -142,7 +142,7 @@ def _bound_names(tree: ast.Module) -> set[str]:
         for f in c.body
         if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    return {name for name in bound - kept - methods if not name.startswith("__")}
+    return {name for name in bound - kept - methods if name and not name.startswith("__")}
 
 
 def replace_keywords(code: str, rng: random.Random) -> str:
