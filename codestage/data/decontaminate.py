@@ -1,7 +1,7 @@
 """Finding evaluation items in training data, by word n-grams, in one pass over the documents."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -72,13 +72,11 @@ class Index:
         return tuple(found)
 
 
-def decontaminate(documents: Iterable[T], index: Index) -> tuple[Sequence[T], Findings]:
-    """The documents that hold no evaluation item, and what was removed."""
-    kept, findings = [], Findings()
+def decontaminate(documents: Iterable[T], index: Index, findings: Findings) -> Iterator[T]:
+    """The documents that hold no evaluation item, one at a time; `findings` takes what was removed."""
     for document in documents:
         findings.documents += 1
         if found := index.find(document.content.replace("\x1f", " ")):
             findings.removed.append(Overlap(document.id, found))
         else:
-            kept.append(document)
-    return kept, findings
+            yield document

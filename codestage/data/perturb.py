@@ -14,6 +14,7 @@ import token
 import tokenize
 from collections.abc import Callable, Sequence
 
+from codestage.data.render import RENDERINGS
 from codestage.study.seeds import child
 
 Tokens = list[tokenize.TokenInfo]
@@ -38,14 +39,14 @@ WORDS = [
 
 
 def perturb(name: str, code: str, seed: int) -> str | None:
-    """`code` after the perturbation `name`; None if it is no Python that can be tokenised.
+    """`code` after the perturbation or in the rendering `name`; None if it is no Python.
 
     Raises:
-        KeyError: no such perturbation; `PERTURBATIONS` has them all.
+        KeyError: no such name; `PERTURBATIONS` and `render.RENDERINGS` have them all.
     """
     rng = random.Random(child(seed, name, code))
     try:
-        return PERTURBATIONS[name](code, rng)
+        return RENDERINGS[name](code) if name in RENDERINGS else PERTURBATIONS[name](code, rng)
     except (SyntaxError, tokenize.TokenError, ValueError, RecursionError):
         return None
 

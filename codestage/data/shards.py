@@ -5,11 +5,11 @@ data, `rows.mask` (uint8, 1 = predicted with loss) and `counts.npy` (tokens a ro
 or example begins with the end token, which is also what the last token before it predicts.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,6 +21,11 @@ from codestage.errors import UserError
 
 END, PAD = 0, 1
 """Ids of `<|endoftext|>` and `<|pad|>`."""
+CHUNK = 1000
+"""Documents tokenised at a time, by all the tokenizer's threads."""
+PackedRow = tuple[list[int], list[int]]
+"""Token ids, and 1 for each that is predicted with loss."""
+T = TypeVar("T")
 OPEN_ROWS = 64
 """Rows kept open while packing examples: more would waste less padding and look longer."""
 
@@ -41,33 +46,24 @@ class Shard:
         self.counts = RowCounts(self.rows, self.seq_len, counts)
 
 
-def shuffled(items: Iterable[Any], key: str) -> list[Any]:
-    """Documents or examples in a fixed shuffled order: by a keyed hash of what they say."""
-
-    def place(item: Any) -> bytes:
-        return hashlib.blake2b(f"{key}\x1f{item.content}".encode(), digest_size=16).digest()
-
-    return sorted(items, key=place)
-
-
 def prepare_documents(
-    documents: Sequence[Document], tokenizer: Tokenizer, *, seq_len: int, out: Path
+    documents: Iterable[Document], tokenizer: Tokenizer, *, seq_len: int, out: Path
 ) -> dict[str, Any]:
     """Write a document source as full rows cut from one stream; the unfilled last row is left out."""
-    stream: list[np.ndarray] = []
-    size = 0
-    for chunk in _chunks(documents, 1000):
-        for encoding in tokenizer.encode_batch_fast([d.text for d in chunk]):
-            ids = np.array([END, *encoding.ids], dtype=np.uint32)
-            stream.append(ids)
-            size += len(ids)
-    flat = np.concatenate([*stream, np.array([END], np.uint32)]) if stream else np.empty(0, np.uint32)
-    rows = (len(flat) - 1) // seq_len
-    _require_rows(rows, len(flat), seq_len)
     dtype = _dtype(tokenizer)
-    index = np.arange(rows)[:, None] * seq_len + np.arange(seq_len + 1)
-    flat[index].astype(dtype).tofile(out / "rows.tokens")
-    characters = sum(len(d.text.encode()) for d in documents)
+    rows, count, size, held = 0, 0, 0, np.empty(0, dtype=dtype)
+    with (out / "rows.tokens").open("wb") as file:
+        for chunk in _chunks(documents, CHUNK):
+            parts = [held]
+            for encoding in tokenizer.encode_batch_fast([d.text for d in chunk]):
+                parts.append(np.array([END, *encoding.ids], dtype=dtype))
+            count += len(chunk)
+            size += sum(len(d.text.encode()) for d in chunk)
+            written, held = _write_rows(np.concatenate(parts), seq_len, file)
+            rows += written
+        written, held = _write_rows(np.append(held, np.array([END], dtype)), seq_len, file)
+        rows += written
+    _require_rows(rows, len(held), seq_len)
     return _write_meta(
         out,
         {
@@ -76,85 +72,109 @@ def prepare_documents(
             "seq_len": seq_len,
             "dtype": dtype,
             "tokens": rows * seq_len,
-            "documents": len(documents),
+            "documents": count,
             "dropped_too_long": 0,
-            "tokens_left_over": size - rows * seq_len,
-            "bytes": characters,
+            "tokens_left_over": len(held) - 1,
+            "bytes": size,
         },
     )
 
 
+def _write_rows(stream: np.ndarray, seq_len: int, file: IO[bytes]) -> tuple[int, np.ndarray]:
+    """Write all whole rows of `stream`; (their number, what is left: the last token stands in both)."""
+    rows = max(0, len(stream) - 1) // seq_len
+    index = np.arange(rows)[:, None] * seq_len + np.arange(seq_len + 1)
+    stream[index].tofile(file)
+    return rows, stream[rows * seq_len :]
+
+
 def prepare_examples(
-    examples: Sequence[Example], tokenizer: Tokenizer, *, seq_len: int, out: Path
+    examples: Iterable[Example], tokenizer: Tokenizer, *, seq_len: int, out: Path
 ) -> dict[str, Any]:
     """Write an instruction source as rows of whole examples, best fit first, loss on responses."""
-    packed: list[tuple[list[int], list[int]]] = []
-    open_rows: list[tuple[list[int], list[int]]] = []
-    dropped = 0
-    for chunk in _chunks(examples, 1000):
-        asked = [prompt(e.prompt, cot=e.rationale is not None) for e in chunk]
-        answers = [response(e.response, rationale=e.rationale) for e in chunk]
-        encoded = tokenizer.encode_batch_fast(asked + answers)
-        for question, answer in zip(encoded[: len(chunk)], encoded[len(chunk) :], strict=True):
-            ids = [END, *question.ids, *answer.ids]
-            mask = [0] * (1 + len(question.ids)) + [1] * len(answer.ids)
-            if len(ids) > seq_len:
-                dropped += 1
-                continue
-            _fit(ids, mask, open_rows, packed, seq_len)
-    packed += open_rows
-    _require_rows(len(packed), dropped, seq_len)
-    dtype = _dtype(tokenizer)
-    tokens = np.full((len(packed), seq_len + 1), PAD, dtype=dtype)
-    masks = np.zeros((len(packed), seq_len + 1), dtype=np.uint8)
-    counts = np.array([len(ids) for ids, _ in packed], dtype=np.int32)
-    for i, (ids, mask) in enumerate(packed):
-        tokens[i, : len(ids) + 1] = [*ids, END]  # the end of the last response is learned too
-        masks[i, : len(ids) + 1] = [*mask, 1]
-    begins = (tokens == END) & (np.arange(seq_len + 1) > 0)
-    masks[begins] = 1
-    masks[np.arange(seq_len + 1) > counts[:, None]] = 0
-    tokens.tofile(out / "rows.tokens")
-    masks.tofile(out / "rows.mask")
-    np.save(out / "counts.npy", counts)
+    open_rows: list[PackedRow] = []
+    count, dropped, size = 0, 0, 0
+    with _RowWriter(out, _dtype(tokenizer), seq_len) as writer:
+        for chunk in _chunks(examples, CHUNK):
+            asked = [prompt(e.prompt, cot=e.rationale is not None) for e in chunk]
+            answers = [response(e.response, rationale=e.rationale) for e in chunk]
+            encoded = tokenizer.encode_batch_fast(asked + answers)
+            size += sum(len((e.prompt + e.response).encode()) for e in chunk)
+            for question, answer in zip(encoded[: len(chunk)], encoded[len(chunk) :], strict=True):
+                ids = [END, *question.ids, *answer.ids]
+                if len(ids) > seq_len:
+                    dropped += 1
+                    continue
+                count += 1
+                mask = [0] * (1 + len(question.ids)) + [1] * len(answer.ids)
+                writer.write(_fit(ids, mask, open_rows, seq_len))
+        writer.write(open_rows)
+        _require_rows(len(writer.counts), dropped, seq_len)
     return _write_meta(
         out,
         {
             "format": "instruct",
-            "rows": len(packed),
+            "rows": len(writer.counts),
             "seq_len": seq_len,
-            "dtype": dtype,
-            "tokens": int(counts.sum()),
-            "documents": len(examples) - dropped,
+            "dtype": writer.dtype,
+            "tokens": sum(writer.counts),
+            "documents": count,
             "dropped_too_long": dropped,
             "tokens_left_over": 0,
-            "bytes": sum(len((e.prompt + e.response).encode()) for e in examples),
+            "bytes": size,
         },
     )
 
 
-def _fit(
-    ids: list[int],
-    mask: list[int],
-    open_rows: list[tuple[list[int], list[int]]],
-    packed: list[tuple[list[int], list[int]]],
-    seq_len: int,
-) -> None:
-    """Put an example into the fullest open row that still holds it."""
+class _RowWriter:
+    """Appends packed rows, their masks and counts to a shard's files."""
+
+    def __init__(self, out: Path, dtype: str, seq_len: int) -> None:
+        self.out, self.dtype, self.seq_len = out, dtype, seq_len
+        self.counts: list[int] = []
+
+    def __enter__(self) -> "_RowWriter":
+        self._tokens = (self.out / "rows.tokens").open("wb")
+        self._masks = (self.out / "rows.mask").open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tokens.close()
+        self._masks.close()
+        np.save(self.out / "counts.npy", np.array(self.counts, dtype=np.int32))
+
+    def write(self, rows: Iterable[PackedRow]) -> None:
+        """Every example begins with the end token; where one does, the token before it predicts it."""
+        for ids, mask in rows:
+            tokens = np.full(self.seq_len + 1, PAD, dtype=self.dtype)
+            masks = np.zeros(self.seq_len + 1, dtype=np.uint8)
+            tokens[: len(ids) + 1] = [*ids, END]  # the end of the last response is learned too
+            masks[: len(ids) + 1] = [*mask, 1]
+            masks[1:][tokens[1:] == END] = 1
+            tokens.tofile(self._tokens)
+            masks.tofile(self._masks)
+            self.counts.append(len(ids))
+
+
+def _fit(ids: list[int], mask: list[int], open_rows: list[PackedRow], seq_len: int) -> list[PackedRow]:
+    """Put an example into the fullest open row that still holds it; the row that is closed for it."""
     room = [row for row in open_rows if len(row[0]) + len(ids) <= seq_len]
     if room:
         row = max(room, key=lambda r: len(r[0]))
         row[0].extend(ids)
         row[1].extend(mask)
-        return
+        return []
     open_rows.append((list(ids), list(mask)))
-    if len(open_rows) > OPEN_ROWS:
-        fullest = max(range(len(open_rows)), key=lambda i: len(open_rows[i][0]))
-        packed.append(open_rows.pop(fullest))
+    if len(open_rows) <= OPEN_ROWS:
+        return []
+    fullest = max(range(len(open_rows)), key=lambda i: len(open_rows[i][0]))
+    return [open_rows.pop(fullest)]
 
 
-def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk
 
 
 def _dtype(tokenizer: Tokenizer) -> str:

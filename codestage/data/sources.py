@@ -1,18 +1,18 @@
-"""Reading sources: files, folders, the interpreter's own library, generated corpora."""
+"""Sources: what they hold, and where it comes from: files, the interpreter's library, generators."""
 
 import ast
-import gzip
 import io
-import json
 import sysconfig
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from identify import identify
+
+from codestage.data.files import Bad, File, find, is_source
 from codestage.errors import UserError
-from codestage.study.schema import SourceSpec
+from codestage.study.schema import HubSpec, SourceSpec
 
 PIECE_CHARACTERS = 4000
 """Length near which a long module of the standard library is cut, at a top-level statement."""
@@ -29,10 +29,11 @@ NOT_LIBRARY = {
 
 @dataclass(frozen=True)
 class Document:
-    """One text of a document source."""
+    """One text of a document source; `meta` holds its licence, language and path, where known."""
 
     id: str
     text: str
+    meta: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def content(self) -> str:
@@ -47,6 +48,7 @@ class Example:
     prompt: str
     response: str
     rationale: str | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def content(self) -> str:
@@ -54,71 +56,113 @@ class Example:
 
 
 Item = Document | Example
+META = ("license", "language", "path")
 
 
-def read_source(spec: SourceSpec, folder: Path) -> list[Item]:
-    """All documents or examples of a source; paths are relative to `folder`.
+def read_source(spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:
+    """The documents or examples of a source, one at a time; paths are relative to `folder`.
+
+    `bad` is told of rows that cannot be read; without it they are an error.
 
     Raises:
-        UserError: naming file and line or row for anything that cannot be read, or an empty source.
+        UserError: naming file and line or row for anything that cannot be read.
     """
-    items = list(_rows(spec, folder))
-    if not items:
-        raise UserError(f"{spec.path or 'the source'} holds no documents; check the path or drop it")
-    return items
+    tell = bad or _refuse
+    if spec.stdlib:
+        yield from standard_library()
+    for where, rows in _origins(spec, folder, tell):
+        for i, row in enumerate(rows, 1):
+            item = _item(f"{where}:{i}", where, i, row, spec, tell)
+            if item is not None and item.content.strip("\x1f \n\t"):
+                yield item
 
 
-def source_files(spec: SourceSpec, folder: Path) -> list[Path]:
+def _refuse(message: str) -> None:
+    raise UserError(message)
+
+
+def source_files(spec: SourceSpec, folder: Path) -> list[File]:
     """The files behind a `path` source, sorted; folders are searched."""
-    if spec.path is None:
-        return []
-    pattern = folder / spec.path  # an absolute path stays what it is
-    if any(sign in spec.path for sign in "*?["):
-        found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-    else:
-        found = [pattern] if pattern.exists() else []
-    files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
-    files = [f for f in files if _reader(f)]
-    if not files:
-        known = ", ".join(READERS)
-        raise UserError(f"{spec.path}: no file of a known kind ({known}); check path and folder")
-    return files
+    return [] if spec.path is None else find(spec.path, folder)
 
 
-def _rows(spec: SourceSpec, folder: Path) -> Iterator[Item]:
+def _origins(spec: SourceSpec, folder: Path, bad: Bad) -> Iterator[tuple[str, Iterable[Any]]]:
+    """(name, rows) of each file, or of the one generator."""
     if spec.procedural:
         from codestage.data.worlds import corpus
 
-        yield from _items(corpus(**spec.procedural.model_dump()), spec, "generated", "document")
-    elif spec.stdlib:
-        yield from standard_library()
-    for path in source_files(spec, folder):
-        reader = _reader(path)
-        assert reader
-        yield from _items(reader(path), spec, str(path), "row")
+        yield "generated", corpus(**spec.procedural.model_dump())
+    elif spec.hub:
+        yield spec.hub.id, _hub_rows(spec.hub, folder)
+    licence = ""
+    for file in source_files(spec, folder):
+        if Path(file.path).name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+            licence = _licence(file)
+        elif spec.format == "document":
+            yield file.name, _with_licence(file.rows(bad), licence)
+        else:
+            yield file.name, file.rows(bad)
 
 
-def _items(rows: Iterator[Any], spec: SourceSpec, where: str, unit: str) -> Iterator[Item]:
+def _licence(file: File) -> str:
+    """The SPDX name of a licence's text, compared with the known ones; empty where none is like it."""
+    try:
+        return str(identify.license_id(file.path) or "")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _with_licence(rows: Iterable[Any], licence: str) -> Iterator[Any]:
+    for row in rows:
+        yield {"license": licence} | row if licence and isinstance(row, dict) else row
+
+
+def _hub_rows(spec: HubSpec, folder: Path) -> Iterator[Any]:
+    """Rows of a Hugging Face data set, streamed; `id` may be a folder of files."""
+    import datasets
+
+    place = folder / spec.id
+    name = str(place) if place.exists() else spec.id
+    try:
+        yield from datasets.load_dataset(
+            name, spec.config, split=spec.split, revision=spec.revision, streaming=True
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"data set {spec.id!r}: {type(error).__name__}: {error}") from None
+
+
+def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -> Item | None:
     make = _example if spec.format == "instruct" else _document
-    for i, row in enumerate(rows, 1):
-        try:
-            item = make(f"{where}:{i}", row)
-        except (KeyError, TypeError, AttributeError, IndexError):
-            want = "prompt and response" if spec.format == "instruct" else "text"
-            has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-            raise UserError(f"{where}: {unit} {i} has no {want} (it has: {has[:200]})") from None
-        if item.content.strip("\x1f \n\t"):
-            yield item
+    try:
+        return make(name, row, spec)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        want = "prompt and response" if spec.format == "instruct" else (spec.text_field or "text")
+        has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        bad(f"{where}: row {i} has no {want} (it has: {has[:200]})")
+        return None
 
 
-def _document(name: str, row: Any) -> Document:
-    text = row["text"] if "text" in row else row["content"]
+def _document(name: str, row: Any, spec: SourceSpec) -> Document:
+    fallback = "text" if "text" in row else "content"
+    text = row[spec.text_field or fallback]
     if not isinstance(text, str):
         raise TypeError
-    return Document(name, text)
+    return Document(name, text, _meta(row))
 
 
-def _example(name: str, row: Any) -> Example:
+def _meta(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a row says of its licence, language and path; of a path, the language of its name."""
+    meta = {key: row[key] for key in META if isinstance(row.get(key), str)}
+    if "path" in meta and "language" not in meta and is_source(meta["path"]):
+        tags = identify.tags_from_filename(meta["path"]) - {"text", "executable", "non-executable"}
+        if tags:
+            meta["language"] = min(tags)
+    return meta
+
+
+def _example(name: str, row: Any, spec: SourceSpec) -> Example:
     """Prompt and response, Alpaca's instruction/input/output, a conversation's first exchange, or
     question and answer, where GSM8K's `####` parts the reasoning from the answer.
     """
@@ -136,7 +180,7 @@ def _example(name: str, row: Any) -> Example:
         values = (row["prompt"], row.get("response", row.get("completion")), row.get("rationale"))
     if not isinstance(values[0], str) or not isinstance(values[1], str):
         raise TypeError
-    return Example(name, values[0], values[1], values[2])
+    return Example(name, values[0], values[1], values[2], _meta(row))
 
 
 def _speaks(turn: dict[str, Any]) -> bool:
@@ -176,74 +220,3 @@ def _pieces(text: str) -> Iterator[str]:
 def _first_line(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
     return min([node.lineno, *(d.lineno for d in decorators)])
-
-
-def _open(path: Path) -> Iterator[str]:
-    """Lines of a text file, gunzipped where named .gz."""
-    try:
-        opened = (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8")
-        )
-        with opened as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}; mend or leave out the file") from None
-
-
-def _jsonl(path: Path) -> Iterator[Any]:
-    for number, line in enumerate(_open(path), 1):
-        if line.strip():
-            yield _parse(path, line, number)
-
-
-def _json(path: Path) -> Iterator[Any]:
-    rows = _parse(path, "".join(_open(path)), 1)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: holds a {type(rows).__name__}, not a list of rows")
-    yield from rows
-
-
-def _parse(path: Path, text: str, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        at = line + getattr(error, "lineno", 1) - 1
-        raise UserError(f"{path}:{at}: not JSON ({error}); mend or remove that line") from None
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file: {error}") from None
-
-
-def _text(path: Path) -> Iterator[Any]:
-    yield {"text": "".join(_open(path))}
-
-
-READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
-    ".jsonl": _jsonl,
-    ".jsonl.gz": _jsonl,
-    ".json": _json,
-    ".json.gz": _json,
-    ".parquet": _parquet,
-    ".txt": _text,
-    ".txt.gz": _text,
-    ".md": _text,
-    ".py": _text,
-}
-
-
-def _reader(path: Path) -> Callable[[Path], Iterator[Any]] | None:
-    suffixes = ["".join(path.suffixes[-2:]), path.suffix]
-    return next((READERS[s] for s in suffixes if s in READERS), None)

@@ -1,6 +1,6 @@
 """One byte-level BPE tokenizer for a whole study, trained on its own sources."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -12,8 +12,13 @@ SAMPLE_CHARACTERS = 4_000_000
 """Characters taken from each source at most: sources weigh alike, and training stays short."""
 
 
-def train_tokenizer(texts: Mapping[str, Sequence[str]], *, vocab_size: int, out: Path) -> Tokenizer:
-    """Train on the beginnings of each source's (shuffled) texts and write a Transformers folder."""
+def train_tokenizer(
+    texts: Mapping[str, Iterable[str]], *, vocab_size: int, characters: int, out: Path
+) -> Tokenizer:
+    """Train on the beginnings of each source's (shuffled) texts and write a Transformers folder.
+
+    `characters` is the size of the smallest source: as much is taken of each, within bounds.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -23,8 +28,7 @@ def train_tokenizer(texts: Mapping[str, Sequence[str]], *, vocab_size: int, out:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    shortest = min(sum(map(len, sample)) for sample in texts.values())
-    limit = min(SAMPLE_CHARACTERS, max(shortest, 200_000))
+    limit = min(SAMPLE_CHARACTERS, max(characters, 200_000))
     tokenizer.train_from_iterator(
         (text for name in sorted(texts) for text in _beginning(texts[name], limit)), trainer
     )
@@ -51,7 +55,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
-def _beginning(texts: Sequence[str], limit: int) -> list[str]:
+def _beginning(texts: Iterable[str], limit: int) -> list[str]:
     taken, size = [], 0
     for text in texts:
         if size >= limit:

@@ -1,25 +1,41 @@
 """The steps before training: evaluation items, documents, tokenizer, prepared rows."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codestage.data.decontaminate import Index, decontaminate
-from codestage.data.shards import Shard, prepare_documents, prepare_examples, shuffled
-from codestage.data.sources import Document, Example, read_source, source_files
+from codestage.data.clean import Ledger, clean
+from codestage.data.decontaminate import Findings, Index, decontaminate
+from codestage.data.duplicates import near_duplicates
+from codestage.data.files import find
+from codestage.data.shards import Shard, prepare_documents, prepare_examples
+from codestage.data.shuffle import from_row, shuffled
+from codestage.data.sources import Item, read_source, source_files
 from codestage.data.tokenizer import load_tokenizer, train_tokenizer
-from codestage.engine.store import Step, Store, file_digest
+from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.evaluate.tasks import Task, load_tasks, task_items
 from codestage.study.expand import expand
 from codestage.study.load import line_of
 from codestage.study.schema import SourceSpec, Study
 
-LIBRARIES = ("tokenizers",)
+_COMMON = [("meta", pa.string())]
+DOCUMENT_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), *_COMMON])
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        ("rationale", pa.string()),
+        *_COMMON,
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,9 @@ def _needs(study: Study) -> dict[str, set[int]]:
 
 def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) -> Step:
     identity: dict[str, Any] = {"domain": spec.domain, "format": spec.format}
+    for rule in ("clean", "transform", "text_field", "bad_rows", "license", "language"):
+        if (value := getattr(spec, rule)) != type(spec).model_fields[rule].default:
+            identity[rule] = value
     if spec.procedural:
         identity["procedural"] = spec.procedural
     elif spec.stdlib:
@@ -92,13 +111,15 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
         identity["stdlib"] = platform.python_version()
     else:
         try:
-            files = source_files(spec, study_path.parent)
-            identity["files"] = [file_digest(f) for f in files]
+            if spec.hub:
+                identity["hub"] = spec.hub
+                local = study_path.parent / spec.hub.id
+                files = find(spec.hub.id, study_path.parent) if local.exists() else []
+            else:
+                files = source_files(spec, study_path.parent)
+            identity["files"] = [f.identity() for f in files]
         except UserError as error:
             raise UserError(f"{_place(study_path, name)}: source {name!r}: {error}") from None
-        except OSError as error:
-            where = _place(study_path, name)
-            raise UserError(f"{where}: source {name!r}: {error}; check the file") from None
     return Step(
         "documents",
         f"documents of {name}",
@@ -121,43 +142,103 @@ def make_items(step: Step, store: Store, out: Path, tasks: list[Task]) -> None:
 
 
 def make_documents(step: Step, store: Store, out: Path) -> None:
-    """Read a source, take out what holds an evaluation item, and write the rest, shuffled."""
+    """Read and clean a source, take out what holds an evaluation item, and write the rest, shuffled.
+
+    One document at a time: memory does not grow with the source.
+    """
     spec, path, name = step.payload
-    try:
-        found = read_source(spec, Path(path).parent)
-    except UserError as error:
-        raise UserError(f"{_place(Path(path), name)}: source {name!r}: {error}") from None
     items = json.loads((store.read("items", step.inputs["items"]) / "items.json").read_text())
     index = Index({i["id"]: i["instruction"] for task in items.values() for i in task})
-    kept, findings = decontaminate(found, index)
-    if not kept:
-        raise UserError(
-            f"{_place(Path(path), name)}: source {name!r}: every document holds an evaluation item"
-        )
-    rows = [asdict(d) for d in shuffled(kept, "documents")]
-    pq.write_table(pa.Table.from_pylist(rows), out / "documents.parquet")
-    ledger = {
-        "documents": findings.documents,
-        "removed": len(findings.removed),
-        "examples": [asdict(o) for o in findings.removed[:100]],
-    }
-    (out / "ledger.json").write_text(json.dumps(ledger, indent=1))
+    ledger, findings = Ledger(), Findings()
+    work = out.parent  # for what is not kept
+    try:
+        found = read_source(spec, Path(path).parent, _bad_rows(spec, ledger))
+        clear = decontaminate(clean(found, spec, ledger), index, findings)
+        exact = spec.clean is not None and spec.clean.exact_duplicates
+        told = _duplicates(ledger) if exact else None
+        documents = shuffled(clear, "documents", work, told)
+        if spec.clean is not None and spec.clean.near_duplicates:
+            documents = _without_near_duplicates(documents, spec.clean.near_duplicates, work, ledger)
+        _write_documents(documents, out / "documents.parquet", ledger)
+    except UserError as error:
+        raise UserError(f"{_place(Path(path), name)}: source {name!r}: {error}") from None
+    if not ledger.kept:
+        raise UserError(f"{_place(Path(path), name)}: source {name!r} {_why_empty(ledger, findings)}")
+    for overlap in findings.removed:
+        ledger.remove("evaluation item", overlap.document, ", ".join(overlap.items[:5]))
+    (out / "ledger.json").write_text(json.dumps(asdict(ledger), indent=1))
 
 
-def read_documents(folder: Path) -> list[Document] | list[Example]:
-    rows = pq.read_table(folder / "documents.parquet").to_pylist()
-    if rows and "prompt" in rows[0]:
-        return [Example(**row) for row in rows]
-    return [Document(**row) for row in rows]
+def _bad_rows(spec: SourceSpec, ledger: Ledger) -> Callable[[str], None] | None:
+    if spec.bad_rows == "error":
+        return None
+    return lambda message: ledger.remove("bad row", message.partition(": ")[0], message)
+
+
+def _duplicates(ledger: Ledger) -> Callable[[Item, Item], None]:
+    return lambda item, kept: ledger.remove("exact duplicate", item.id, f"says what {kept.id} says")
+
+
+def _why_empty(ledger: Ledger, findings: Findings) -> str:
+    if not ledger.read:
+        return "holds no documents; check the path or drop it"
+    removed = dict(ledger.removed)
+    if findings.removed:
+        removed["evaluation item"] = len(findings.removed)
+    told = ", ".join(f"{rule} {count:,}" for rule, count in removed.items())
+    return f"has {ledger.read:,} documents, and none is left after cleaning (removed: {told})"
+
+
+def _without_near_duplicates(
+    documents: Iterable[Item], threshold: float, work: Path, ledger: Ledger
+) -> Iterator[Item]:
+    """Two passes over a file: which documents are like an earlier one, then the others."""
+    path = work / "before-duplicates.parquet"
+    _write_documents(documents, path, Ledger())
+    like = near_duplicates((d.content for d in _read_file(path)), threshold, work)
+    firsts = set(like[like >= 0].tolist())
+    names = {i: d.id for i, d in enumerate(_read_file(path)) if i in firsts}
+    for i, document in enumerate(_read_file(path)):
+        if like[i] < 0:
+            yield document
+        else:
+            ledger.remove("near duplicate", document.id, f"is like {names[int(like[i])]}")
+    path.unlink()
+
+
+def _write_documents(documents: Iterable[Item], path: Path, ledger: Ledger) -> None:
+    """Write a Parquet file a thousand documents at a time."""
+    stream, writer = iter(documents), None
+    while chunk := list(islice(stream, 1000)):
+        for document in chunk:
+            ledger.keep(document)
+        rows = [asdict(d) | {"meta": json.dumps(dict(d.meta), sort_keys=True)} for d in chunk]
+        schema = EXAMPLE_SCHEMA if "prompt" in rows[0] else DOCUMENT_SCHEMA
+        writer = writer or pq.ParquetWriter(path, schema)
+        writer.write_table(pa.Table.from_pylist(rows, schema))
+    if writer:
+        writer.close()
+
+
+def read_documents(folder: Path) -> Iterator[Item]:
+    """The documents of a finished step, one at a time, in their order."""
+    yield from _read_file(folder / "documents.parquet")
+
+
+def _read_file(path: Path) -> Iterator[Item]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            for row in batch.to_pylist():
+                yield from_row(row | {"meta": json.loads(row["meta"])})
 
 
 def make_tokenizer(step: Step, store: Store, out: Path) -> None:
-    """Train the study's tokenizer on all its sources."""
-    texts = {
-        name: [d.content for d in read_documents(store.read("documents", hash_))]
-        for name, hash_ in step.inputs.items()
-    }
-    train_tokenizer(texts, vocab_size=step.config["vocab_size"], out=out)
+    """Train the study's tokenizer on the beginnings of all its sources, each as much as the others."""
+    folders = {name: store.read("documents", hash_) for name, hash_ in step.inputs.items()}
+    sizes = [json.loads((f / "ledger.json").read_text())["characters"] for f in folders.values()]
+    texts = {name: (d.content for d in read_documents(f)) for name, f in folders.items()}
+    vocab_size = step.config["vocab_size"]
+    train_tokenizer(texts, vocab_size=vocab_size, characters=min(sizes), out=out)
 
 
 def make_prepared(step: Step, store: Store, out: Path) -> None:

@@ -197,9 +197,9 @@ def _facts(study: Study, store: Store, data: DataSteps, seconds: float) -> dict[
     for name, step in data.documents.items():
         folder = store.read("documents", step.hash)
         ledger = json.loads((folder / "ledger.json").read_text())
-        ledgers[name] = {"documents": ledger["documents"], "removed": ledger["removed"]}
+        ledgers[name] = {key: ledger[key] for key in ("read", "kept", "removed", "kinds")}
     return {
-        "contamination": ledgers,
+        "data": ledgers,
         "machine": {
             "processor": _processor(),
             "cores": len(psutil.Process().cpu_affinity() or []),

@@ -16,7 +16,7 @@ from codestage.study.identity import digest, plain
 
 VERSIONS = {
     "items": 1,
-    "documents": 1,
+    "documents": 2,
     "tokenizer": 1,
     "prepare": 1,
     "train": 1,

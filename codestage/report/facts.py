@@ -26,7 +26,7 @@ from codestage.report.tables import (
     score_table,
     status_table,
 )
-from codestage.report.text import capital, count, duration, listed, plural, size
+from codestage.report.text import DASH, capital, count, duration, listed, plural, size
 from codestage.report.view import View
 
 DASHES = ("-", "--", "-.", ":")
@@ -249,6 +249,32 @@ def _largest_gap(records: Records) -> int | None:
         for source, planned in stage["tokens_planned"].items()
     ]
     return max(gaps, default=None)
+
+
+def cleaning(records: Records) -> Section | None:
+    """What became of the documents of each source before training."""
+    sources: Mapping[str, Any] = records.study.get("data") or {}
+    if not sources:
+        return None
+    found = sum(int(s["removed"].get("evaluation item", 0)) for s in sources.values())
+    said = (
+        f"{plural(found, 'document')} that held an evaluation item {'was' if found == 1 else 'were'} "
+        "found and taken out before training."
+        if found
+        else "Every document was searched for the evaluation items; none was found."
+    )
+    rows, data = [], []
+    for name, source in sources.items():
+        removed = listed([f"{rule} {n:,}" for rule, n in source["removed"].items()]) or "none"
+        kinds = source.get("kinds") or {}
+        kept = max(1, source["kept"])
+        told = listed([f"{kind} {100 * n / kept:.0f} %" for kind, n in kinds.items()])
+        domain = str((records.study.get("domains") or {}).get(name, DASH))
+        rows.append([name, domain, told, removed, f"{source['read']:,}", f"{source['kept']:,}"])
+        data.append([name, domain, told, removed, source["read"], source["kept"]])
+    head = ["source", "domain", "of which, by rule", "removed", "documents read", "kept"]
+    table = Table("data", "Documents of each source", head, rows, data, 4)
+    return Section("data", "The data", (said,), tables=[table])
 
 
 def cost(records: Records) -> Section:

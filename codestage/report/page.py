@@ -61,7 +61,13 @@ def compose(records: Records) -> Document:
     view = main_view(records)
     title = "At which training stage does code help?"
     subtitle = f"{records.study['name']} · {facts.summary(records)}"
-    done = [facts.curves(records), facts.doses(records), facts.cost(records), facts.method(records)]
+    done = [
+        facts.curves(records),
+        facts.doses(records),
+        facts.cleaning(records),
+        facts.cost(records),
+        facts.method(records),
+    ]
     if view is None:
         told = ("The records hold no scores, so that nothing can be answered.",)
         return Document(title, subtitle, (), told, None, [s for s in done if s is not None])

@@ -10,6 +10,16 @@ from codestage.study.curves import CURVES, Pieces, blend, pieces
 
 KINDS = ("pretrain", "continue", "cooldown", "tune")
 CONTROLS = ("competitive", "additive", "token-matched", "random-order", "schedule-only")
+TRANSFORMS = (
+    "strip-whitespace",
+    "rename-variables",
+    "replace-keywords",
+    "remove-comments",
+    "swap-comments",
+    "pseudocode",
+    "steps",
+    "flowchart",
+)
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -104,6 +114,29 @@ class Procedural(Model):
     seed: int = 0
 
 
+class HubSpec(Model):
+    """A Hugging Face data set: by its id, or a folder of its files."""
+
+    id: str
+    split: str = "train"
+    config: str | None = None
+    revision: str | None = Field(None, description="a commit: without it the data may change unseen")
+
+
+class CleanSpec(Model):
+    """What is taken out of a source; each rule counts what it removed."""
+
+    min_characters: Count | None = None
+    max_characters: Count | None = None
+    quality: bool = Field(False, description="long lines, hardly any letters, repeated lines")
+    kinds: tuple[Literal["code", "code-text", "markup", "math", "text"], ...] | None = None
+    subjects: tuple[Literal["coding", "math", "other"], ...] | None = None
+    licences: tuple[str, ...] | None = Field(None, description="SPDX names; unknown is not allowed")
+    languages: tuple[str, ...] | None = Field(None, description="ISO 639-1, such as en")
+    exact_duplicates: bool = Field(False, description="keep the first of equal documents")
+    near_duplicates: float | None = Field(None, gt=0, le=1, description="Jaccard similarity, e.g. 0.8")
+
+
 class SourceSpec(Model):
     """A named stream of documents of one domain."""
 
@@ -112,14 +145,23 @@ class SourceSpec(Model):
     path: str | None = None
     procedural: Procedural | None = None
     stdlib: Literal[True] | None = None
+    hub: HubSpec | None = None
+    text_field: str | None = Field(None, description="column of the text, if not text or content")
+    bad_rows: Literal["error", "skip"] = Field("error", description="skip counts them")
+    clean: CleanSpec | None = None
+    transform: tuple[Literal[TRANSFORMS], ...] = ()  # type: ignore[valid-type]
     epochs: float = Field(1.0, gt=0, description="most passes over the source in one arm")
     license: str | None = None
     language: str | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "SourceSpec":
-        if sum(x is not None for x in (self.path, self.procedural, self.stdlib)) != 1:
-            raise ValueError("give exactly one of path, procedural, stdlib")
+        if sum(x is not None for x in (self.path, self.procedural, self.stdlib, self.hub)) != 1:
+            raise ValueError("give exactly one of path, hub, procedural, stdlib")
+        if self.transform and self.format == "instruct":
+            raise ValueError("transform changes programs; an instruct source holds instructions")
+        if self.clean and self.clean.subjects and self.format != "instruct":
+            raise ValueError("subjects tells instructions apart; for documents there is kinds")
         if self.procedural:
             instruct = self.procedural.form in ("chat", "code_chat")
             if instruct != (self.format == "instruct"):

@@ -19,7 +19,9 @@ WORDS = ["who", "has", "the", "ball", "Anna", "gave", "it", "to", "Tom", "1", "2
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     texts = {"t": ["Question: who has the ball? Answer: Anna gave it to Tom. 1 2 3 yes no. "]}
-    return train_tokenizer(texts, vocab_size=300, out=tmp_path_factory.mktemp("tokenizer"))
+    return train_tokenizer(
+        texts, vocab_size=300, characters=10_000, out=tmp_path_factory.mktemp("tokenizer")
+    )
 
 
 @pytest.fixture(scope="module")

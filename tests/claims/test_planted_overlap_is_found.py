@@ -5,10 +5,16 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codestage.data.decontaminate import Index, decontaminate
+from codestage.data.decontaminate import Findings, Index
+from codestage.data.decontaminate import decontaminate as stream
 from codestage.data.sources import Document, Example
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
+
+
+def decontaminate(documents, index):
+    findings = Findings()
+    return list(stream(documents, index, findings)), findings
 
 
 def prose(generator, words):

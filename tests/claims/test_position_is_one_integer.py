@@ -38,7 +38,7 @@ def folders(tmp_path_factory):
         for i in range(200)
     ]
     texts = {"a": [d.text for d in prose], "b": [e.content for e in chat]}
-    tokenizer = train_tokenizer(texts, vocab_size=300, out=out)
+    tokenizer = train_tokenizer(texts, vocab_size=300, characters=10_000, out=out)
     for name in ("prose", "chat"):
         (out / name).mkdir()
     prepare_documents(prose, tokenizer, seq_len=64, out=out / "prose")

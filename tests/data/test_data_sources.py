@@ -68,7 +68,7 @@ INSTRUCTIONS = [
 @pytest.mark.parametrize(("row", "expected"), INSTRUCTIONS)
 def test_every_form_of_instruction_is_read(tmp_path, row, expected):
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
-    (example,) = read_source(spec("a.jsonl", "instruct"), tmp_path)
+    (example,) = list(read_source(spec("a.jsonl", "instruct"), tmp_path))
     assert isinstance(example, Example)
     assert (example.prompt, example.response, example.rationale) == expected
 
@@ -77,7 +77,7 @@ def test_every_form_of_instruction_is_read(tmp_path, row, expected):
 def test_a_line_that_is_not_json_is_told_with_its_number(tmp_path, line):
     (tmp_path / "a.jsonl").write_text('{"text": "good"}\n\n' + line + '\n{"text": "good"}\n')
     with pytest.raises(UserError, match=r"a\.jsonl:3: not JSON"):
-        read_source(spec("a.jsonl"), tmp_path)
+        list(read_source(spec("a.jsonl"), tmp_path))
 
 
 @pytest.mark.parametrize("row", [{"body": "x"}, {"text": 3}, [1], None, {"messages": "hello"}, {}])
@@ -85,7 +85,7 @@ def test_a_line_that_is_not_json_is_told_with_its_number(tmp_path, line):
 def test_a_row_of_another_form_is_told_with_its_number(tmp_path, row, format):
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl: row 1 has no"):
-        read_source(spec("a.jsonl", format), tmp_path)
+        list(read_source(spec("a.jsonl", format), tmp_path))
 
 
 def test_files_that_are_missing_cut_off_empty_or_of_another_kind(tmp_path):
@@ -93,19 +93,17 @@ def test_files_that_are_missing_cut_off_empty_or_of_another_kind(tmp_path):
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "no.parquet").write_bytes(b"PAR1 nonsense")
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
-    (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "one.json").write_text('{"text": "x"}')
     told = {
         "cut.jsonl.gz": "cannot be read",
         "no.parquet": "not a readable Parquet",
         "latin.txt": "not UTF-8",
-        "empty.jsonl": "holds no documents",
         "one.json": "not a list of rows",
         "missing.jsonl": "no file of a known kind",
     }
     for name, words in told.items():
         with pytest.raises(UserError, match=words):
-            read_source(spec(name), tmp_path)
+            list(read_source(spec(name), tmp_path))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -119,7 +117,7 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path, data, name):
         told = "".join(d.text for d in read_source(spec(name), tmp_path))
     except UserError as error:
         told = str(error) if name in str(error) else ""
-    assert told.strip()
+    assert told.strip() or not data.strip()
 
 
 def test_real_instruction_data_is_read(shared):
@@ -127,7 +125,7 @@ def test_real_instruction_data_is_read(shared):
     if not files:
         pytest.skip("no instruction data in shared/data/instruct")
     for path in files[:3]:
-        examples = read_source(spec(str(path), "instruct"), path.parent)
+        examples = list(read_source(spec(str(path), "instruct"), path.parent))
         assert len(examples) > 10
         assert all(e.prompt and e.response for e in examples[:200])
 

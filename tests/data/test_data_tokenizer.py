@@ -15,7 +15,7 @@ CODE = [f"def f{i}(x):\n    return x + {i * 37}\n\n\nprint(f{i}(2))\n" for i in 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer({"prose": PROSE, "code": CODE}, vocab_size=300, out=out)
+    train_tokenizer({"prose": PROSE, "code": CODE}, vocab_size=300, characters=10_000, out=out)
     return out
 
 
@@ -27,7 +27,9 @@ def test_any_text_comes_back(folder, text):
 
 
 def test_training_repeats_to_the_byte_and_fills_the_vocabulary(folder, tmp_path):
-    again = train_tokenizer({"code": CODE, "prose": PROSE}, vocab_size=300, out=tmp_path)
+    again = train_tokenizer(
+        {"code": CODE, "prose": PROSE}, vocab_size=300, characters=10_000, out=tmp_path
+    )
     assert again.get_vocab_size() == 300
     assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 

@@ -1,0 +1,138 @@
+"""Cleaning a source: rules that each say what they removed, and why."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from codestage.data.classify import kind_of, subject_of
+from codestage.data.perturb import compiles, perturb
+from codestage.data.sources import Document, Example, Item
+from codestage.study.schema import CleanSpec, SourceSpec
+
+EXAMPLES = 20
+"""Removed documents that the ledger names for each rule."""
+Rule = Callable[[Item], str | None]
+"""Why a document goes, or None where it stays."""
+
+
+@dataclass
+class Ledger:
+    """What was read, what was removed by which rule, and some of it by name."""
+
+    read: int = 0
+    kept: int = 0
+    characters: int = 0
+    removed: dict[str, int] = field(default_factory=dict)
+    examples: list[dict[str, str]] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+    """Kept documents by what they are: code, code-text, markup, math, text."""
+    transformed: dict[str, int] = field(default_factory=dict)
+    """Of a perturbed source: documents changed, left as they were, still Python."""
+
+    def remove(self, rule: str, document: str, why: str) -> None:
+        """Count a removal, and keep the first of each rule by name."""
+        self.removed[rule] = self.removed.get(rule, 0) + 1
+        if self.removed[rule] <= EXAMPLES:
+            self.examples.append({"document": document, "rule": rule, "why": why})
+
+    def keep(self, item: Item) -> None:
+        self.kept += 1
+        self.characters += len(item.content)
+        kind = kind_of(item.content)
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+
+
+def clean(items: Iterable[Item], spec: SourceSpec, ledger: Ledger) -> Iterator[Item]:
+    """The items that every rule lets through, perturbed where the source says so."""
+    rules = _rules(spec.clean) if spec.clean else {}
+    for item in items:
+        ledger.read += 1
+        for name, rule in rules.items():
+            if why := rule(item):
+                ledger.remove(name, item.id, why)
+                break
+        else:
+            changed = _transform(item, spec, ledger)
+            if changed is not None:
+                yield changed
+
+
+def _rules(spec: CleanSpec) -> dict[str, Rule]:
+    """The rules that a source asks for, cheapest first."""
+    rules: dict[str, Rule] = {}
+    if spec.min_characters or spec.max_characters:
+        rules["length"] = lambda item: _length(item, spec)
+    if spec.licences:
+        rules["licence"] = lambda item: _among(item, "license", spec.licences or ())
+    if spec.kinds:
+        rules["kind"] = lambda item: _kind(item, spec.kinds or ())
+    if spec.subjects:
+        rules["subject"] = lambda item: _subject(item, spec.subjects or ())
+    if spec.quality:
+        rules["quality"] = lambda item: poor(item.content)
+    if spec.languages:
+        rules["language"] = lambda item: _language(item, spec.languages or ())
+    return rules
+
+
+def _length(item: Item, spec: CleanSpec) -> str | None:
+    size = len(item.content)
+    if spec.min_characters and size < spec.min_characters:
+        return f"{size} characters"
+    return f"{size:,} characters" if spec.max_characters and size > spec.max_characters else None
+
+
+def _among(item: Item, key: str, allowed: tuple[str, ...]) -> str | None:
+    """Unknown is not allowed: a licence that nobody stated is none."""
+    value = item.meta.get(key, "unknown")
+    return None if value in allowed else value
+
+
+def _kind(item: Item, allowed: tuple[str, ...]) -> str | None:
+    kind = kind_of(item.content)
+    return None if kind in allowed else kind
+
+
+def _subject(item: Item, allowed: tuple[str, ...]) -> str | None:
+    assert isinstance(item, Example)
+    subject = subject_of(item.prompt, item.response)
+    return None if subject in allowed else subject
+
+
+def _language(item: Item, allowed: tuple[str, ...]) -> str | None:
+    import py3langid
+
+    language = str(py3langid.classify(item.content[:4000])[0])
+    return None if language in allowed else language
+
+
+def poor(text: str) -> str | None:
+    """Why a text is poor: the rules of Rae et al. 2021 (Gopher, appendix A) that hold for code too."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "empty"
+    if max(map(len, lines)) > 10_000:
+        return f"a line of {max(map(len, lines)):,} characters"
+    letters = sum(c.isalpha() for c in text)
+    if letters < 0.25 * len(text):
+        return f"{letters / len(text):.0%} letters"
+    repeated = 1 - len(set(lines)) / len(lines)
+    if len(lines) >= 10 and repeated > 0.3:
+        return f"{repeated:.0%} of its lines repeat"
+    return None
+
+
+def _transform(item: Item, spec: SourceSpec, ledger: Ledger) -> Item | None:
+    """The perturbed document; None, and counted, where it is no Python."""
+    if not spec.transform:
+        return item
+    assert isinstance(item, Document)
+    text = item.text
+    for name in spec.transform:
+        changed = perturb(name, text, seed=0)
+        if changed is None:
+            ledger.remove("transform", item.id, "no Python that can be tokenised")
+            return None
+        text = changed
+    for what, holds in (("changed", text != item.text), ("python", compiles(text))):
+        ledger.transformed[what] = ledger.transformed.get(what, 0) + holds
+    return Document(item.id, text, item.meta)

@@ -1,0 +1,236 @@
+"""Files of documents: finding them, here or in a bucket, and reading their rows one at a time."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import fsspec
+from identify import identify
+
+from codestage.errors import UserError
+
+Row = dict[str, Any]
+Bad = Callable[[str], None]
+"""Told of what cannot be read; it raises, or counts and lets the reader go on."""
+MEMBER_BYTES = 2_000_000
+"""Larger members of an archive are data rather than source code; they are left out."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a known kind: `path` as its file system knows it, `name` as people do."""
+
+    fs: Any
+    path: str
+    name: str
+
+    def identity(self) -> str:
+        """Hash of a local file's bytes; of a remote one's, what its store says changes with them."""
+        try:
+            if "file" in ([self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol):
+                with self.fs.open(self.path, "rb") as file:
+                    return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+            return str(self.fs.ukey(self.path))
+        except OSError as error:
+            raise UserError(f"{self.name}: cannot be read: {error}; check the file") from None
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """The bytes, decompressed where the name ends in .gz or .zst."""
+        kinds = {".gz": "gzip", ".zst": "zstd"}
+        compression = kinds.get(PurePosixPath(self.path).suffix) if not self.is_archive else None
+        try:
+            with fsspec.open_files([self.fs.unstrip_protocol(self.path)], compression=compression)[
+                0
+            ] as f:
+                yield f
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(
+                f"{self.name}: cannot be read: {error}; mend or leave out the file"
+            ) from None
+        except Exception as error:
+            if type(error).__name__ == "ZstdError":
+                told = f"{self.name}: cannot be read: {error}; mend or leave out the file"
+                raise UserError(told) from None
+            raise
+
+    @property
+    def is_archive(self) -> bool:
+        return self.path.endswith(ARCHIVES)
+
+    def rows(self, bad: Bad) -> Iterator[Row]:
+        """The rows of the file, in order; `bad` is told of a line, or the rest, that cannot be read."""
+        reader = _reader(self.path)
+        assert reader
+        try:
+            yield from reader(self, bad)
+        except UserError as error:
+            bad(str(error))
+
+
+def find(pattern: str, folder: Path | None) -> list[File]:
+    """Files behind a path, a glob, a folder or an address such as s3://bucket/part-*.jsonl.zst.
+
+    Paths are relative to `folder`; files come sorted by name, those of unknown kinds are left out.
+
+    Raises:
+        UserError: if there is none, or the place cannot be reached.
+    """
+    address = pattern if "://" in pattern else str((folder or Path()) / pattern)
+    try:
+        fs, path = fsspec.core.url_to_fs(address)
+        found = sorted(fs.glob(path)) if any(sign in path for sign in "*?[") else [path]
+        paths = [
+            p
+            for f in found
+            for p in (sorted(fs.find(f)) if fs.isdir(f) else [f] if fs.exists(f) else [])
+        ]
+    except (OSError, ImportError, ValueError) as error:
+        raise UserError(f"{pattern}: cannot be reached: {error}") from None
+    files = [File(fs, p, _name(p, folder)) for p in paths if _reader(p)]
+    if not files:
+        kinds = ", ".join([*READERS, *ARCHIVES, "source code"])
+        raise UserError(f"{pattern}: no file of a known kind ({kinds}); check path and folder")
+    return files
+
+
+def _name(path: str, folder: Path | None) -> str:
+    if folder is None:
+        return path
+    inside = str(folder.resolve()) + "/"
+    return path.removeprefix(inside)
+
+
+def _lines(file: File) -> Iterator[str]:
+    try:
+        with file.open() as binary:
+            yield from io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file.name}: not UTF-8 ({error.reason}); convert the file") from None
+
+
+def _jsonl(file: File, bad: Bad) -> Iterator[Row]:
+    for number, line in enumerate(_lines(file), 1):
+        if line.strip():
+            try:
+                row = _parse(file, line, number)
+            except UserError as error:
+                bad(str(error))
+            else:
+                yield row
+
+
+def _json(file: File, bad: Bad) -> Iterator[Row]:
+    rows = _parse(file, "".join(_lines(file)), 1)
+    if not isinstance(rows, list):
+        raise UserError(f"{file.name}: holds a {type(rows).__name__}, not a list of rows")
+    yield from rows
+
+
+def _parse(file: File, text: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        at = line + getattr(error, "lineno", 1) - 1
+        raise UserError(f"{file.name}:{at}: not JSON ({error}); mend or remove that line") from None
+
+
+def _parquet(file: File, bad: Bad) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with file.open() as binary, pyarrow.parquet.ParquetFile(binary) as table:
+            for batch in table.iter_batches(batch_size=1000):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file.name}: not a readable Parquet file: {error}") from None
+
+
+def _arrow(file: File, bad: Bad) -> Iterator[Row]:
+    """Arrow's file or stream format; a saved `datasets` folder holds the latter."""
+    import pyarrow
+
+    try:
+        with file.open() as binary:
+            is_file = binary.read(6) == b"ARROW1"
+            binary.seek(0)
+            reader: Any = pyarrow.ipc.open_file(binary) if is_file else pyarrow.ipc.open_stream(binary)
+            batches = (
+                (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
+            )
+            for batch in batches:
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file.name}: not a readable Arrow file: {error}") from None
+
+
+def _text(file: File, bad: Bad) -> Iterator[Row]:
+    yield {"text": "".join(_lines(file)), "path": file.name}
+
+
+def _archive(file: File, bad: Bad) -> Iterator[Row]:
+    """Text files of a source tree in a .tar.gz, .whl or .zip, with the licence that it names."""
+    try:
+        with file.open() as binary:
+            members = list(_members(file, binary))
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file.name}: not a readable archive: {error}") from None
+    for path, content in members:
+        try:
+            yield {"text": content.decode("utf-8"), "path": f"{file.name}/{path}"}
+        except UnicodeDecodeError:
+            continue  # other encodings stand in few source files, mostly those that test for them
+
+
+def _members(file: File, binary: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    if file.path.endswith((".whl", ".zip")):
+        with zipfile.ZipFile(binary) as archive:
+            for entry in archive.infolist():
+                if _wanted(entry.filename, entry.file_size):
+                    yield entry.filename, archive.read(entry)
+        return
+    with tarfile.open(fileobj=binary, mode="r:*") as tar:
+        for member in tar:
+            if member.isfile() and _wanted(member.name, member.size):
+                held = tar.extractfile(member)
+                assert held
+                yield member.name, held.read()
+
+
+def _wanted(name: str, size: int) -> bool:
+    return 0 < size <= MEMBER_BYTES and is_source(name)
+
+
+def is_source(name: str) -> bool:
+    """Whether a file's name is that of source code, markup or prose, and no data or binary."""
+    tags = identify.tags_from_filename(name)
+    return "text" in tags and not tags & {"json", "csv", "svg", "lock"}
+
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", ".whl", ".zip")
+READERS: dict[str, Callable[[File, Bad], Iterator[Row]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+    ".txt": _text,
+    ".md": _text,
+}
+
+
+def _reader(path: str) -> Callable[[File, Bad], Iterator[Row]] | None:
+    if path.endswith(ARCHIVES):
+        return _archive
+    plain = path.removesuffix(".gz").removesuffix(".zst")
+    known = READERS.get(PurePosixPath(plain).suffix)
+    return known or (_text if is_source(plain) else None)

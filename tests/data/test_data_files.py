@@ -1,0 +1,158 @@
+"""Files: compressed, archived, in Arrow, in a bucket; bad rows refused or counted."""
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+
+import datasets
+import fsspec
+import pyarrow as pa
+import pytest
+import zstandard
+
+from codestage.data.files import find
+from codestage.data.sources import read_source
+from codestage.errors import UserError
+from codestage.study.schema import SourceSpec
+
+TEXTS = ["One two.", "Drei, zwei — 你好", "print(3)\n"]
+LINES = "".join(json.dumps({"text": t}) + "\n" for t in TEXTS).encode()
+
+
+def spec(path, **more):
+    return SourceSpec.model_validate({"domain": "text", "path": path} | more)
+
+
+def texts(path, folder, **more):
+    return [d.text for d in read_source(spec(path, **more), folder)]
+
+
+def test_compressed_and_arrow_files_give_the_same_documents(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(LINES))
+    (tmp_path / "b.jsonl.zst").write_bytes(zstandard.compress(LINES))
+    table = pa.table({"text": TEXTS})
+    with pa.OSFile(str(tmp_path / "c.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+    with (
+        pa.OSFile(str(tmp_path / "d.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as out,
+    ):
+        out.write_table(table)
+    for name in ("a.jsonl.gz", "b.jsonl.zst", "c.arrow", "d.arrow"):
+        assert texts(name, tmp_path) == TEXTS, name
+
+
+def test_files_in_a_bucket_are_read_like_those_at_hand():
+    memory = fsspec.filesystem("memory")
+    with memory.open("/corpora/b.jsonl", "wb") as file:
+        file.write(LINES)
+    with memory.open("/corpora/a.jsonl.gz", "wb") as file:
+        file.write(gzip.compress(b'{"text": "first"}\n'))
+    assert texts("memory://corpora/*.jsonl*", None) == ["first", *TEXTS]
+    before = find("memory://corpora/b.jsonl", None)[0].identity()
+    with memory.open("/corpora/b.jsonl", "wb") as file:
+        file.write(LINES * 2)
+    assert find("memory://corpora/b.jsonl", None)[0].identity() != before
+
+
+@pytest.mark.parametrize("address", ["nowhere://bucket/x.jsonl", "memory://no/such/*.jsonl"])
+def test_a_place_that_cannot_be_reached_is_told(address):
+    with pytest.raises(UserError, match=r"cannot be reached|no file of a known kind"):
+        texts(address, None)
+
+
+def source_tree(path):
+    members = {
+        "pkg/LICENSE": "x",
+        "pkg/a.py": "print(1)\n",
+        "pkg/deep/b.c": "int main() { return 0; }\n",
+        "pkg/data.bin": "\x00\x01",
+        "pkg/latin.py": None,
+    }
+    if path.suffix in (".whl", ".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in members.items():
+                archive.writestr(name, "caf\xe9".encode("latin-1") if text is None else text)
+        return
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in members.items():
+            data = "caf\xe9".encode("latin-1") if text is None else text.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("name", ["pkg.tar.gz", "pkg-1-py3-none-any.whl"])
+def test_source_trees_give_their_source_files_with_languages(tmp_path, name):
+    source_tree(tmp_path / name)
+    found = list(read_source(spec(name), tmp_path))
+    by_path = {d.meta["path"]: d for d in found}
+    assert by_path[f"{name}/pkg/a.py"].text == "print(1)\n"
+    assert by_path[f"{name}/pkg/a.py"].meta["language"] == "python"
+    assert by_path[f"{name}/pkg/deep/b.c"].meta["language"] == "c"
+    assert not [path for path in by_path if "data.bin" in path or "latin" in path]
+
+
+def test_a_folder_of_code_knows_its_licence(tmp_path):
+    (tmp_path / "LICENSE").write_text(MIT)
+    (tmp_path / "a.py").write_text("print(1)\n")
+    (found,) = read_source(spec("."), tmp_path)
+    assert found.meta["license"] == "MIT"
+
+
+def test_a_data_set_of_hugging_face_from_a_folder(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_bytes(LINES)
+    hub = SourceSpec.model_validate({"domain": "text", "hub": {"id": "set"}})
+    assert [d.text for d in read_source(hub, tmp_path)] == TEXTS
+    datasets.Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "saved")
+    assert texts("saved/*.arrow", tmp_path) == TEXTS
+    missing = SourceSpec.model_validate({"domain": "text", "hub": {"id": "set", "split": "none"}})
+    with pytest.raises(UserError, match="data set 'set'"):
+        list(read_source(missing, tmp_path))
+
+
+def test_a_column_of_another_name(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"body": "here"}\n')
+    assert texts("a.jsonl", tmp_path, text_field="body") == ["here"]
+
+
+def test_bad_rows_are_an_error_or_counted_as_the_user_chose(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{oops\n{"body": 1}\n{"text": "y"}\n')
+    whole = gzip.compress(LINES * 500)
+    (tmp_path / "b.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    told = []
+    found = [d.text for d in read_source(spec("*.jsonl*"), tmp_path, told.append)]
+    assert found[:2] == ["x", "y"]
+    assert len(found) > 2
+    assert "a.jsonl:2: not JSON" in told[0]
+    assert "row 2 has no text" in told[1]
+    assert "b.jsonl.gz: cannot be read" in told[2]
+    with pytest.raises(UserError, match=r"a\.jsonl:2"):
+        texts("*.jsonl*", tmp_path)
+
+
+MIT = """MIT License
+
+Copyright (c) 2020 Someone
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
