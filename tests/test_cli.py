@@ -186,3 +186,38 @@ def test_status_and_report_of_nothing_say_so(call, tmp_path):
         code, _, err = call(command, tmp_path / "nowhere")
         assert code == 2
         assert "nowhere" in err
+
+
+def test_a_model_larger_than_memory_is_refused_before_anything_is_made(call, study):
+    large = "{family: llama, hidden_size: 65536, layers: 80, heads: 64}"
+    study.write_text(
+        STUDY.replace("{family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}", large)
+    )
+    code, _, err = call("run", study)
+    assert code == 2
+    assert "GB of memory" in err
+    assert "tiny.yaml:2" in err
+    assert os.listdir(study.parent) == ["tiny.yaml"]
+
+
+def test_cleaning_is_counted_in_the_sources_ledger(call, study, tmp_path):
+    long = " ".join(
+        f"The {w} sat on the mat." for w in "cat dog cow hen fox owl bee ant emu elk".split()
+    )
+    rows = [{"text": f"{long} Number {i} {'x' * i} was there too, they said."} for i in range(60)]
+    rows += [rows[3], rows[4], {"text": "tiny"}, {"text": "1 2 3 4 5 6 7 8 9 10 11 12"}, {"body": 1}]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    clean = "{min_characters: 10, quality: true, exact_duplicates: true}"
+    mine = f"path: mine.jsonl, bad_rows: skip, clean: {clean}}}"
+    study.write_text(
+        STUDY.replace("procedural: {form: prose, documents: 300, depth: [1, 1]}}", mine).replace(
+            "4k", "1k"
+        )
+    )
+    code, out, err = call("mix", study, "--arm", "text/text", "--stage", "pretrain", "--json")
+    assert code == 0, err
+    assert json.loads(out)["total"]["by_source"] == {"prose": 1000}
+    ledgers = [json.loads(p.read_text()) for p in tmp_path.glob("tiny/store/documents/*/ledger.json")]
+    ledger = next(x for x in ledgers if x["removed"])
+    assert ledger["removed"] == {"bad row": 1, "length": 1, "quality": 1, "exact duplicate": 2}
+    assert (ledger["read"], ledger["kept"]) == (64, 60)

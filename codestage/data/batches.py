@@ -37,18 +37,14 @@ class Batches:
         self._shards = [sources[name] for name in plan.names]
         self.seq_len = self._shards[0].seq_len
         self.n_batches = -(-plan.n_rows // rows_per_batch)
-        table = plan.rows(0, plan.n_rows)
-        per_row = np.concatenate([[0], np.cumsum(table.tokens, dtype=np.int64)])
-        edges = np.minimum(np.arange(self.n_batches + 1) * rows_per_batch, plan.n_rows)
-        self._before = per_row[edges]
 
     @property
     def total_tokens(self) -> int:
-        return int(self._before[-1])
+        return self.plan.tokens
 
     def tokens_before(self, batch: int) -> int:
         """Tokens in the batches before `batch`, padding excluded."""
-        return int(self._before[batch])
+        return self.plan.tokens_before(batch * self.rows_per_batch)
 
     def __getitem__(self, batch: int) -> Batch:
         if not 0 <= batch < self.n_batches:

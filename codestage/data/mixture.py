@@ -75,29 +75,42 @@ def row_of(seed: int, source: str, ordinal: np.ndarray, rows: int) -> np.ndarray
     return result
 
 
-def interleave(counts: Sequence[int], index: np.ndarray) -> np.ndarray:
-    """How many rows of each source stand before row `index` `[m]`: `[m, sources]`.
+Join = tuple[tuple[int, ...], tuple[int, ...], int, int]
+"""(smaller group of sources, larger group, rows of the smaller, rows of both)"""
 
-    Sources are joined two by two, the smallest first (Huffman 1952), and rows are parted down that
-    tree at the nearest whole count: closed form, never going down, and exact at the end. Each level
-    adds half a row of error and passes on only its part of the error above.
-    """
-    result = np.zeros((len(index), len(counts)), dtype=np.int64)
+
+def joins(counts: Sequence[int]) -> list[Join]:
+    """Sources joined two by two, the smallest first (Huffman 1952); the last join first."""
     heap: list[tuple[int, int, tuple[int, ...]]] = [(n, s, (s,)) for s, n in enumerate(counts) if n]
     heapq.heapify(heap)
-    joined: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    made: list[Join] = []
     while len(heap) > 1:
-        small, large = heapq.heappop(heap), heapq.heappop(heap)
-        joined.append((small[2], large[2]))
-        heapq.heappush(heap, (small[0] + large[0], min(small[1], large[1]), small[2] + large[2]))
-    before = {members: index.astype(np.int64) for _, _, members in heap}
-    for small_ones, large_ones in reversed(joined):
-        there = before.pop(small_ones + large_ones)
-        part, whole = sum(counts[s] for s in small_ones), sum(counts[s] for s in small_ones + large_ones)
-        before[small_ones] = taken = (2 * there * part + whole) // (2 * whole)
-        before[large_ones] = there - taken
-    for (source,), rows in before.items():
-        result[:, source] = rows
+        (n, s, small), (m, t, large) = heapq.heappop(heap), heapq.heappop(heap)
+        made.append((small, large, n, n + m))
+        heapq.heappush(heap, (n + m, min(s, t), small + large))
+    return made[::-1]
+
+
+def interleave(
+    counts: Sequence[int], index: np.ndarray, tree: Sequence[Join] | None = None
+) -> np.ndarray:
+    """How many rows of each source stand before row `index` `[m]`: `[m, sources]`.
+
+    Rows are parted down the tree of `joins` at the nearest whole count: closed form, never going down,
+    and exact at the end. Each level adds half a row of error and passes on its part of the error above.
+    """
+    result = np.zeros((len(index), len(counts)), dtype=np.int64)
+    present = tuple(s for s, n in enumerate(counts) if n)
+    tree = joins(counts) if tree is None else tree
+    top = tree[0][0] + tree[0][1] if tree else present
+    before = {top: index.astype(np.int64)}
+    for small, large, part, whole in tree:
+        there = before.pop(small + large)
+        before[small] = taken = (2 * there * part + whole) // (2 * whole)
+        before[large] = there - taken
+    for sources, rows in before.items():
+        if sources:
+            result[:, sources[0]] = rows
     return result
 
 
@@ -110,6 +123,9 @@ class _Block:
     base: tuple[int, ...]
     last: tuple[int, ...]
     """Tokens of each source's last row."""
+    tree: tuple[Join, ...]
+    tokens: int
+    """Tokens of all phases before this one."""
 
 
 class MixturePlan:
@@ -130,7 +146,8 @@ class MixturePlan:
         self.start = {name: (skip or {}).get(name, 0) for name in self.names}
         self._next = dict(self.start)
         self._blocks: list[_Block] = []
-        self.n_rows = 0
+        self._cumulative: np.ndarray | None = None
+        self.n_rows = self.tokens = 0
         for phase in phases:
             self._add(phase)
         self._firsts = np.array([block.first for block in self._blocks], dtype=np.int64)
@@ -144,8 +161,12 @@ class MixturePlan:
             base.append(self._next[name])
             last.append(rest)
             self._next[name] += n
-        self._blocks.append(_Block(self.n_rows, tuple(counts), tuple(base), tuple(last)))
+        tree = tuple(joins(counts))
+        self._blocks.append(
+            _Block(self.n_rows, tuple(counts), tuple(base), tuple(last), tree, self.tokens)
+        )
         self.n_rows += sum(counts)
+        self.tokens += sum(phase.by_source.get(name, 0) for name in self.names)
 
     def _take(self, name: str, tokens: int) -> tuple[int, int]:
         """Rows needed for `tokens` tokens of a source from where it stands, and the last row's part."""
@@ -183,8 +204,9 @@ class MixturePlan:
         for b in np.unique(block_of):
             here, block = block_of == b, self._blocks[b]
             place = index[here] - block.first
-            before = interleave(block.counts, place)
-            source[here] = which = np.argmax(interleave(block.counts, place + 1) - before, axis=1)
+            before = interleave(block.counts, place, block.tree)
+            after = interleave(block.counts, place + 1, block.tree)
+            source[here] = which = np.argmax(after - before, axis=1)
             nth = before[np.arange(len(place)), which]
             ordinal[here] = np.array(block.base)[which] + nth
             final = nth == np.array(block.counts)[which] - 1
@@ -194,6 +216,23 @@ class MixturePlan:
                 size[mine] = self._sizes(name, ordinal[here][mine])
             tokens[here] = np.where(final, np.array(block.last)[which], size)
         return RowTable(source, ordinal, tokens)
+
+    def tokens_before(self, row: int) -> int:
+        """Tokens in the rows before `row`: in closed form where all rows are full and in order."""
+        if row >= self.n_rows:
+            return self.tokens
+        if self.order == "random" or any(self._rows[n].counts is not None for n in self.names):
+            if self._cumulative is None:
+                per_row = self.rows(0, self.n_rows).tokens
+                self._cumulative = np.concatenate([[0], np.cumsum(per_row, dtype=np.int64)])
+            return int(self._cumulative[row])
+        block = self._blocks[int(np.searchsorted(self._firsts, row, side="right")) - 1]
+        before = interleave(block.counts, np.array([row - block.first]), block.tree)[0]
+        total = block.tokens
+        for name, rows, count, last in zip(self.names, before, block.counts, block.last, strict=True):
+            length = self._rows[name].seq_len
+            total += int(rows) * length - (length - last if count and rows == count else 0)
+        return total
 
     def place(self, row: int) -> int:
         """Where the stage's row stands in the order of its phases: elsewhere only in random order."""
