@@ -202,7 +202,8 @@ def test_a_model_larger_than_memory_is_refused_before_anything_is_made(call, stu
 
 def test_cleaning_is_counted_in_the_sources_ledger(call, study, tmp_path):
     long = " ".join(
-        f"The {w} sat on the mat." for w in "cat dog cow hen fox owl bee ant emu elk".split()
+        f"The {w} sat on the mat."
+        for w in ["cat", "dog", "cow", "hen", "fox", "owl", "bee", "ant", "emu", "elk"]
     )
     rows = [{"text": f"{long} Number {i} {'x' * i} was there too, they said."} for i in range(60)]
     rows += [rows[3], rows[4], {"text": "tiny"}, {"text": "1 2 3 4 5 6 7 8 9 10 11 12"}, {"body": 1}]

@@ -47,11 +47,19 @@ class Batches:
         return self.plan.tokens_before(batch * self.rows_per_batch)
 
     def __getitem__(self, batch: int) -> Batch:
+        return self.part(batch, 0, 1)
+
+    def part(self, batch: int, rank: int, world: int) -> Batch:
+        """The rows of a batch that fall to one of `world` ranks: all parts together are the batch.
+
+        No rank makes another's rows, and the number of ranks changes no content.
+        """
         if not 0 <= batch < self.n_batches:
             raise IndexError(batch)
+        first, last = (self.rows_per_batch * r // world for r in (rank, rank + 1))
         start = batch * self.rows_per_batch
-        table = self.plan.rows(start, start + self.rows_per_batch)
-        n, length = self.rows_per_batch, self.seq_len
+        table = self.plan.rows(start + first, start + last)
+        n, length = last - first, self.seq_len
         window = np.full((n, length + 1), PAD, dtype=np.int32)
         loss = np.zeros((n, length + 1), dtype=bool)
         sources = np.full(n, -1, dtype=np.int16)

@@ -12,7 +12,7 @@ from identify import identify
 
 from codestage.data.files import Bad, File, find, is_source
 from codestage.errors import UserError
-from codestage.study.schema import HubSpec, SourceSpec
+from codestage.study.schema import GymSpec, HubSpec, SourceSpec
 
 PIECE_CHARACTERS = 4000
 """Length near which a long module of the standard library is cut, at a top-level statement."""
@@ -94,6 +94,8 @@ def _origins(spec: SourceSpec, folder: Path, bad: Bad) -> Iterator[tuple[str, It
         yield "generated", corpus(**spec.procedural.model_dump())
     elif spec.hub:
         yield spec.hub.id, _hub_rows(spec.hub, folder)
+    elif spec.reasoning_gym:
+        yield "reasoning-gym", _gym_rows(spec.reasoning_gym)
     licence = ""
     for file in source_files(spec, folder):
         if Path(file.path).name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
@@ -131,6 +133,23 @@ def _hub_rows(spec: HubSpec, folder: Path) -> Iterator[Any]:
         raise
     except Exception as error:
         raise UserError(f"data set {spec.id!r}: {type(error).__name__}: {error}") from None
+
+
+def _gym_rows(spec: GymSpec) -> Iterator[Any]:
+    """Question and answer of each generated problem, the tasks by turns."""
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise UserError("reasoning-gym is not installed; pip install 'codestage[gym]'") from None
+    each = -(-spec.documents // len(spec.tasks))
+    try:
+        made = [reasoning_gym.create_dataset(t, size=each, seed=spec.seed) for t in spec.tasks]
+    except ValueError as error:
+        raise UserError(f"reasoning_gym: {error}; see reasoning-gym's list of data sets") from None
+    for i in range(spec.documents):
+        entry = made[i % len(made)][i // len(made)]
+        question, answer = str(entry["question"]), str(entry["answer"])
+        yield {"prompt": question, "response": answer, "text": f"{question}\n{answer}"}
 
 
 def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -> Item | None:

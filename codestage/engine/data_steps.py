@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,10 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
         import platform
 
         identity["stdlib"] = platform.python_version()
+    elif spec.reasoning_gym:
+        identity["reasoning_gym"] = spec.reasoning_gym
+        with suppress(metadata.PackageNotFoundError):  # reading it will say that it is missing
+            identity["version"] = metadata.version("reasoning-gym")
     else:
         try:
             if spec.hub:

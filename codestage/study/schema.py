@@ -123,6 +123,14 @@ class HubSpec(Model):
     revision: str | None = Field(None, description="a commit: without it the data may change unseen")
 
 
+class GymSpec(Model):
+    """Problems of reasoning-gym's generators, in equal parts."""
+
+    tasks: tuple[str, ...] = Field(min_length=1, description="names of data sets, e.g. leg_counting")
+    documents: Count
+    seed: int = 0
+
+
 class CleanSpec(Model):
     """What is taken out of a source; each rule counts what it removed."""
 
@@ -146,6 +154,7 @@ class SourceSpec(Model):
     procedural: Procedural | None = None
     stdlib: Literal[True] | None = None
     hub: HubSpec | None = None
+    reasoning_gym: GymSpec | None = None
     text_field: str | None = Field(None, description="column of the text, if not text or content")
     bad_rows: Literal["error", "skip"] = Field("error", description="skip counts them")
     clean: CleanSpec | None = None
@@ -156,8 +165,9 @@ class SourceSpec(Model):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "SourceSpec":
-        if sum(x is not None for x in (self.path, self.procedural, self.stdlib, self.hub)) != 1:
-            raise ValueError("give exactly one of path, hub, procedural, stdlib")
+        origins = (self.path, self.procedural, self.stdlib, self.hub, self.reasoning_gym)
+        if sum(x is not None for x in origins) != 1:
+            raise ValueError("give exactly one of path, hub, procedural, reasoning_gym, stdlib")
         if self.transform and self.format == "instruct":
             raise ValueError("transform changes programs; an instruct source holds instructions")
         if self.clean and self.clean.subjects and self.format != "instruct":

@@ -96,3 +96,14 @@ def test_any_range_of_a_plan_too_large_to_list_is_found_alone(start, length, see
             whole.ordinal[offset],
             whole.tokens[offset],
         )
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 8, 11])
+@pytest.mark.parametrize("order", ["even", "random"])
+def test_any_number_of_ranks_share_out_the_same_batch(folders, order, world):
+    batches = opened(folders, order, 8)
+    for number in (0, 3, batches.n_batches - 1):
+        parts = [opened(folders, order, 8).part(number, rank, world) for rank in range(world)]
+        for field in fields(batches[number]):
+            joined = np.concatenate([getattr(part, field.name) for part in parts])
+            assert np.array_equal(joined, getattr(batches[number], field.name))

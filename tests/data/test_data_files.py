@@ -134,6 +134,21 @@ def test_bad_rows_are_an_error_or_counted_as_the_user_chose(tmp_path):
         texts("*.jsonl*", tmp_path)
 
 
+def test_problems_of_reasoning_gym_repeat_from_their_seed():
+    pytest.importorskip("reasoning_gym")
+    gym = {"tasks": ["leg_counting", "basic_arithmetic"], "documents": 11}
+    made = {"domain": "text", "format": "instruct", "reasoning_gym": gym}
+    one, again = (list(read_source(SourceSpec.model_validate(made), None)) for _ in range(2))
+    assert one == again
+    assert len(one) == 11
+    assert all(e.prompt and e.response for e in one)
+    other = SourceSpec.model_validate(made | {"reasoning_gym": gym | {"seed": 1}})
+    assert list(read_source(other, None)) != one
+    wrong = SourceSpec.model_validate(made | {"reasoning_gym": gym | {"tasks": ["nothing"]}})
+    with pytest.raises(UserError, match="reasoning_gym"):
+        list(read_source(wrong, None))
+
+
 MIT = """MIT License
 
 Copyright (c) 2020 Someone
