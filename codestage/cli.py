@@ -157,6 +157,39 @@ def mix(
 
 
 @app.command()
+def data(
+    study: StudyArg,
+    out: Annotated[Path | None, typer.Option(help="results folder to keep shards in")] = None,
+    as_json: Json = False,
+) -> None:
+    """What each source holds: documents read, removed by rule, kept, and tokens."""
+    from codestage.engine.mix import inspect
+
+    rows = inspect(study, out=out or results_folder(study))
+    if as_json:
+        show_json(rows)
+        return
+    columns = ["source", "domain", "read", "removed", "kept", "of which", "tokens", "bytes a token"]
+    shown = [
+        [
+            row["source"],
+            row["domain"],
+            f"{row['read']:,}",
+            ", ".join(f"{rule} {n:,}" for rule, n in row["removed"].items()) or "none",
+            f"{row['kept']:,}",
+            ", ".join(f"{kind} {n:,}" for kind, n in row["kinds"].items()),
+            f"{row['tokens']:,}",
+            f"{row['bytes_per_token']:.2f}",
+        ]
+        for row in rows
+    ]
+    show_table("", columns, shown)
+    for row in rows:
+        for example in row["examples"][:5]:
+            print(f"{row['source']}: {example['document']}: {example['rule']}: {example['why']}")
+
+
+@app.command()
 def run(
     study: StudyArg,
     out: Annotated[Path | None, typer.Option(help="results folder; default beside STUDY")] = None,

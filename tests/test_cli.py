@@ -218,7 +218,8 @@ def test_cleaning_is_counted_in_the_sources_ledger(call, study, tmp_path):
     code, out, err = call("mix", study, "--arm", "text/text", "--stage", "pretrain", "--json")
     assert code == 0, err
     assert json.loads(out)["total"]["by_source"] == {"prose": 1000}
-    ledgers = [json.loads(p.read_text()) for p in tmp_path.glob("tiny/store/documents/*/ledger.json")]
-    ledger = next(x for x in ledgers if x["removed"])
+    code, out, err = call("data", study, "--json")
+    assert code == 0, err
+    ledger = next(row for row in json.loads(out) if row["source"] == "prose")
     assert ledger["removed"] == {"bad row": 1, "length": 1, "quality": 1, "exact duplicate": 2}
     assert (ledger["read"], ledger["kept"]) == (64, 60)

@@ -1,5 +1,9 @@
-"""What the batches of one stage of one arm hold, counted from the batches."""
+"""What the data of a study hold: each source after cleaning, and one stage's batches, counted.
 
+Both prepare the data in the results folder if they are not there yet.
+"""
+
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codestage.data.batches import Batches
-from codestage.engine.data_steps import data_steps, shards
+from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork
 from codestage.engine.local import run_steps
 from codestage.engine.progress import only_one
@@ -16,13 +20,11 @@ from codestage.engine.store import Store
 from codestage.errors import UserError
 from codestage.study.expand import expand
 from codestage.study.load import load_study
+from codestage.study.schema import Study
 
 
 def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
-    """`{phases: [{tokens, by_source}], total: {tokens, by_source}}` of the first seed's run.
-
-    Prepares the study's data in `out` if it is not there yet.
-    """
+    """`{phases: [{tokens, by_source}], total: {tokens, by_source}}` of the first seed's run."""
     study = load_study(study_path)
     arms = [a.name for a in expand(study)]
     if arm not in arms:
@@ -30,9 +32,7 @@ def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
     if stage not in study.stages:
         raise UserError(f"no stage {stage!r}; the stages are {', '.join(study.stages)}")
     store = Store(out)
-    data = data_steps(study, study_path)
-    with only_one(out):
-        run_steps(data.all(), store, workers=1, listener=lambda event, step, body: None)
+    data = _prepare(study, study_path, store)
     works = plan_training(study, study_path, data, store)
     work = next(
         w
@@ -48,6 +48,41 @@ def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
             rows_per_batch=work.stage.batch_tokens // work.stage.seq_len,
         ),
     )
+
+
+def inspect(study_path: Path, *, out: Path) -> list[dict[str, Any]]:
+    """A row a source: what was read, removed by which rule, kept, and what it makes in tokens."""
+    study = load_study(study_path)
+    store = Store(out)
+    data = _prepare(study, study_path, store)
+    rows = []
+    for name, step in data.documents.items():
+        ledger = json.loads((store.read("documents", step.hash) / "ledger.json").read_text())
+        made = {
+            length: json.loads((store.read("prepare", prepared.hash) / "meta.json").read_text())
+            for (source, length), prepared in data.prepared.items()
+            if source == name
+        }
+        meta = next(iter(made.values()))
+        rows.append(
+            {
+                "source": name,
+                "domain": study.sources[name].domain,
+                **ledger,
+                "tokens": meta["tokens"],
+                "bytes_per_token": meta["bytes"] / max(1, meta["tokens"] + meta["tokens_left_over"]),
+                "rows": {length: m["rows"] for length, m in made.items()},
+                "dropped_too_long": meta["dropped_too_long"],
+            }
+        )
+    return rows
+
+
+def _prepare(study: Study, study_path: Path, store: Store) -> DataSteps:
+    data = data_steps(study, study_path)
+    with only_one(store.root):
+        run_steps(data.all(), store, workers=1, listener=lambda event, step, body: None)
+    return data
 
 
 def count(work: StageWork, batches: Batches) -> dict[str, Any]:

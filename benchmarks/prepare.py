@@ -1,0 +1,124 @@
+"""Preparing data: tokenising beside the tokenizers library alone; cost of finding duplicates and overlaps.
+
+Tokenising: the same documents through `prepare_documents` and through `encode_batch_fast` alone, by turns
+in one run. Duplicates and overlaps: seconds and memory for 10,000 and ten times as many documents, and how
+they grow; each in a process of its own, so that the peak of memory is its own.
+
+    python benchmarks/prepare.py [--documents 100_000]
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from codestage.data.decontaminate import Findings, Index, decontaminate
+from codestage.data.duplicates import near_duplicates
+from codestage.data.shards import prepare_documents
+from codestage.data.sources import Document, standard_library
+from codestage.data.tokenizer import train_tokenizer
+
+WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("", "l", "m", "nd", "rt")]
+
+
+def made(count: int, seed: int = 0) -> Iterator[Document]:
+    """Documents of about 120 words; one in fifty is nearly another one."""
+    rng = random.Random(seed)
+    before = ""
+    for i in range(count):
+        text = " ".join(rng.choices(WORDS, k=rng.randint(60, 180)))
+        if i % 50 == 1:
+            text = before + " and more"
+        before = text
+        yield Document(str(i), text)
+
+
+def tokenise(rounds: int = 5) -> dict[str, float]:
+    """Tokens a second of ours and of the library alone, and the median ratio."""
+    documents = list(standard_library())
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        texts = {"code": [d.text for d in documents]}
+        tokenizer = train_tokenizer(texts, vocab_size=8192, characters=2_000_000, out=out)
+        pairs = []
+        tokens = 0
+        for _ in range(rounds):
+            began = time.perf_counter()
+            meta = prepare_documents(documents, tokenizer, seq_len=512, out=out)
+            ours = time.perf_counter() - began
+            tokens = meta["tokens"]
+            began = time.perf_counter()
+            for i in range(0, len(documents), 1000):
+                tokenizer.encode_batch_fast(texts["code"][i : i + 1000])
+            pairs.append((ours, time.perf_counter() - began))
+    return {
+        "tokens_per_second": tokens / statistics.median(a for a, _ in pairs),
+        "library_tokens_per_second": tokens / statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(b / a for a, b in pairs),
+    }
+
+
+def find_duplicates(count: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        like = near_duplicates((d.text for d in made(count)), 0.8, Path(folder))
+    return int((like >= 0).sum())
+
+
+def find_overlaps(count: int) -> int:
+    items = {str(i): d.text[:200] for i, d in enumerate(made(2000, seed=1))}
+    findings = Findings()
+    for _ in decontaminate(made(count), Index(items), findings):
+        pass
+    return findings.documents
+
+
+def _measure(work: Callable[[int], int], count: int, pipe: object) -> None:
+    work(100)  # what is loaded once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    found = work(count)
+    seconds = time.perf_counter() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    pipe.send({"documents": count, "seconds": seconds, "megabytes": grown, "found": found})  # type: ignore[attr-defined]
+
+
+def alone(work: Callable[[int], int], count: int) -> dict[str, float]:
+    """Seconds and growth of memory of `work` in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_measure, args=(work, count, theirs))
+    process.start()
+    answer: dict[str, float] = ours.recv()
+    process.join()
+    return answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--documents", type=int, default=100_000)
+    most = parser.parse_args().documents
+    result: dict[str, object] = {"tokenise": tokenise()}
+    speed = result["tokenise"]
+    print(
+        f"tokenising: {speed['tokens_per_second'] / 1e6:.2f} M tokens/s, {speed['ratio']:.0%} of the library's own"
+    )  # type: ignore[index]
+    for name, work in (("near duplicates", find_duplicates), ("overlaps", find_overlaps)):
+        sizes = [n for n in (10_000, 100_000, 1_000_000) if n <= most]
+        rows = [alone(work, n) for n in sizes]
+        result[name] = rows
+        for row in rows:
+            each = 1e6 * row["seconds"] / row["documents"]
+            print(
+                f"{name}: {row['documents']:>9,} documents {row['seconds']:7.1f} s {each:6.0f} µs each {row['megabytes']:6.0f} MB"
+            )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
