@@ -8,6 +8,7 @@ rows of each source's share (within one for up to three sources), and the rows o
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +42,11 @@ class RowTable(NamedTuple):
     """int32: tokens counted in this row; less than it holds where a phase ends."""
 
 
+@lru_cache(maxsize=4096)
+def _keys(seed: int) -> tuple[np.uint64, ...]:
+    return tuple(np.uint64(child(seed, "feistel", str(i))) for i in range(4))
+
+
 def permute(seed: int, index: np.ndarray, n: int) -> np.ndarray:
     """A keyed permutation of `range(n)` at `index` `[m]`, without a table.
 
@@ -49,7 +55,7 @@ def permute(seed: int, index: np.ndarray, n: int) -> np.ndarray:
     """
     half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
-    keys = [np.uint64(child(seed, "feistel", str(i))) for i in range(4)]
+    keys = _keys(seed)
 
     def once(value: np.ndarray) -> np.ndarray:
         left, right = value >> np.uint64(half), value & mask
