@@ -25,6 +25,8 @@ class Ledger:
     examples: list[dict[str, str]] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     """Kept documents by what they are: code, code-text, markup, math, text."""
+    contaminated: dict[str, int] = field(default_factory=dict)
+    """Evaluation item -> documents that held it; all of them were removed."""
     transformed: dict[str, int] = field(default_factory=dict)
     """Of a perturbed source: documents changed, left as they were, still Python."""
 

@@ -3,11 +3,12 @@
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -181,14 +182,22 @@ def _archive(file: File, bad: Bad) -> Iterator[Row]:
     """Text files of a source tree in a .tar.gz, .whl or .zip, with the licence that it names."""
     try:
         with file.open() as binary:
-            members = list(_members(file, binary))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            for path, content in _members(file, binary):
+                with suppress(UnicodeDecodeError):  # few files, mostly those that test encodings
+                    yield {"text": content.decode("utf-8"), "path": f"{file.name}/{path}"}
+    except ARCHIVE_ERRORS as error:
         raise UserError(f"{file.name}: not a readable archive: {error}") from None
-    for path, content in members:
-        try:
-            yield {"text": content.decode("utf-8"), "path": f"{file.name}/{path}"}
-        except UnicodeDecodeError:
-            continue  # other encodings stand in few source files, mostly those that test for them
+
+
+ARCHIVE_ERRORS = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,  # a compression that Python lacks
+    RuntimeError,  # a password
+    lzma.LZMAError,
+    zlib.error,
+)
 
 
 def _members(file: File, binary: IO[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -172,6 +172,8 @@ def make_documents(step: Step, store: Store, out: Path) -> None:
         raise UserError(f"{_place(Path(path), name)}: source {name!r} {_why_empty(ledger, findings)}")
     for overlap in findings.removed:
         ledger.remove("evaluation item", overlap.document, ", ".join(overlap.items[:5]))
+        for item in overlap.items:
+            ledger.contaminated[item] = ledger.contaminated.get(item, 0) + 1
     (out / "ledger.json").write_text(json.dumps(asdict(ledger), indent=1))
 
 
