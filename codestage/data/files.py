@@ -10,10 +10,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import fsspec
+import numpy as np
 from identify import identify
 
 from codestage.errors import UserError
@@ -174,6 +176,38 @@ def _arrow(file: File, bad: Bad) -> Iterator[Row]:
         raise UserError(f"{file.name}: not a readable Arrow file: {error}") from None
 
 
+MEGATRON = b"MMIDIDX\x00\x00"
+DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 8: "uint16"}
+"""Codes of Megatron's index files; 6 and 7 are floating-point numbers, which no tokens are."""
+
+
+def _megatron(file: File, bad: Bad) -> Iterator[Row]:
+    """Documents of token ids in Megatron's .bin, cut as the .idx beside it says."""
+    index = file.path.removesuffix(".bin") + ".idx"
+    try:
+        with file.fs.open(index, "rb") as header:
+            raw = header.read()
+    except OSError as error:
+        raise UserError(f"{file.name}: its index {index} cannot be read: {error}") from None
+    if raw[:9] != MEGATRON or len(raw) < 34 or raw[17] not in DTYPES:
+        raise UserError(f"{file.name}: {index} is no index of Megatron's; make it again")
+    dtype = np.dtype(DTYPES[raw[17]])
+    sequences, documents = (int(n) for n in np.frombuffer(raw, np.int64, 2, 18))
+    if len(raw) < 34 + 12 * sequences + 8 * documents:
+        raise UserError(f"{file.name}: {index} is cut off; make it again")
+    sizes = np.frombuffer(raw, np.int32, sequences, 34)
+    pointers = np.frombuffer(raw, np.int64, sequences, 34 + 4 * sequences)
+    ends = np.frombuffer(raw, np.int64, documents, 34 + 12 * sequences)
+    with file.open() as binary:
+        for first, last in pairwise(ends.tolist()):
+            binary.seek(int(pointers[first]) if first < sequences else 0)
+            wanted = int(sizes[first:last].sum())
+            held = binary.read(wanted * dtype.itemsize)
+            if len(held) < wanted * dtype.itemsize:
+                raise UserError(f"{file.name}: holds fewer tokens than {index} says; copy it again")
+            yield {"input_ids": np.frombuffer(held, dtype).tolist()}
+
+
 def _text(file: File, bad: Bad) -> Iterator[Row]:
     yield {"text": "".join(_lines(file)), "path": file.name}
 
@@ -232,6 +266,7 @@ READERS: dict[str, Callable[[File, Bad], Iterator[Row]]] = {
     ".json": _json,
     ".parquet": _parquet,
     ".arrow": _arrow,
+    ".bin": _megatron,
     ".txt": _text,
     ".md": _text,
 }

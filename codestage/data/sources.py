@@ -5,12 +5,15 @@ import io
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from identify import identify
+from tokenizers import Tokenizer
 
 from codestage.data.files import Bad, File, find, is_source
+from codestage.data.tokenizer import load_tokenizer
 from codestage.errors import UserError
 from codestage.study.schema import GymSpec, HubSpec, SourceSpec
 
@@ -68,6 +71,9 @@ def read_source(spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Itera
         UserError: naming file and line or row for anything that cannot be read.
     """
     tell = bad or _refuse
+    if spec.tokenizer:
+        spec = spec.model_copy(update={"tokenizer": str(folder / spec.tokenizer)})
+        _decoder(str(spec.tokenizer))  # refused before anything is read
     if spec.stdlib:
         yield from standard_library()
     for where, rows in _origins(spec, folder, tell):
@@ -164,11 +170,18 @@ def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -
 
 
 def _document(name: str, row: Any, spec: SourceSpec) -> Document:
-    fallback = "text" if "text" in row else "content"
-    text = row[spec.text_field or fallback]
+    if spec.tokenizer and "input_ids" in row:
+        text: Any = _decoder(str(spec.tokenizer)).decode(row["input_ids"], skip_special_tokens=True)
+    else:
+        text = row[spec.text_field or ("text" if "text" in row else "content")]
     if not isinstance(text, str):
         raise TypeError
     return Document(name, text, _meta(row))
+
+
+@lru_cache(maxsize=4)
+def _decoder(folder: str) -> Tokenizer:
+    return load_tokenizer(Path(folder))
 
 
 def _meta(row: Mapping[str, Any]) -> dict[str, str]:

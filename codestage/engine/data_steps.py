@@ -102,7 +102,7 @@ def _needs(study: Study) -> dict[str, set[int]]:
 
 def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) -> Step:
     identity: dict[str, Any] = {"domain": spec.domain, "format": spec.format}
-    for rule in ("clean", "transform", "text_field", "bad_rows", "license", "language"):
+    for rule in ("clean", "transform", "text_field", "bad_rows", "tokenizer", "license", "language"):
         if (value := getattr(spec, rule)) != type(spec).model_fields[rule].default:
             identity[rule] = value
     if spec.procedural:

@@ -111,6 +111,9 @@ class Procedural(Model):
     depth: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 2)
     skills: tuple[str, ...] | None = None
     cot: float = Field(0.5, ge=0, le=1, description="share of examples with their reasoning")
+    noise: float = Field(
+        0.0, ge=0, le=1, description="share of problems with something unrelated in them"
+    )
     seed: int = 0
 
 
@@ -156,6 +159,7 @@ class SourceSpec(Model):
     hub: HubSpec | None = None
     reasoning_gym: GymSpec | None = None
     text_field: str | None = Field(None, description="column of the text, if not text or content")
+    tokenizer: str | None = Field(None, description="folder of the tokenizer of a pre-tokenised source")
     bad_rows: Literal["error", "skip"] = Field("error", description="skip counts them")
     clean: CleanSpec | None = None
     transform: tuple[Literal[TRANSFORMS], ...] = ()  # type: ignore[valid-type]

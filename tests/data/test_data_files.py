@@ -3,17 +3,20 @@
 import gzip
 import io
 import json
+import struct
 import tarfile
 import zipfile
 
 import datasets
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
 
 from codestage.data.files import find
 from codestage.data.sources import read_source
+from codestage.data.tokenizer import train_tokenizer
 from codestage.errors import UserError
 from codestage.study.schema import SourceSpec
 
@@ -132,6 +135,41 @@ def test_bad_rows_are_an_error_or_counted_as_the_user_chose(tmp_path):
     assert "b.jsonl.gz: cannot be read" in told[2]
     with pytest.raises(UserError, match=r"a\.jsonl:2"):
         texts("*.jsonl*", tmp_path)
+
+
+def write_megatron(path, documents):
+    """Files as Megatron's own builder lays them out: one sequence a document."""
+    ids = [np.array(d, np.uint16) for d in documents]
+    path.with_suffix(".bin").write_bytes(b"".join(x.tobytes() for x in ids))
+    sizes = np.array([len(x) for x in ids], np.int32)
+    pointers = np.concatenate([[0], np.cumsum(sizes[:-1] * 2)]).astype(np.int64)
+    head = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 8, len(ids), len(ids) + 1)
+    ends = np.arange(len(ids) + 1, dtype=np.int64)
+    path.with_suffix(".idx").write_bytes(head + sizes.tobytes() + pointers.tobytes() + ends.tobytes())
+
+
+def test_pre_tokenised_documents_come_back_as_what_they_say(tmp_path):
+    tokenizer = train_tokenizer({"a": TEXTS * 20}, vocab_size=300, characters=1000, out=tmp_path / "tok")
+    ids = [tokenizer.encode(text).ids for text in TEXTS]
+    write_megatron(tmp_path / "shard", [[0, *x] for x in ids])
+    assert texts("shard.bin", tmp_path, tokenizer="tok") == TEXTS
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"input_ids": x}) + "\n" for x in ids))
+    assert texts("rows.jsonl", tmp_path, tokenizer="tok") == TEXTS
+    with pytest.raises(UserError, match="row 1 has no text"):
+        texts("shard.bin", tmp_path)
+    with pytest.raises(UserError, match="no tokenizer folder"):
+        texts("shard.bin", tmp_path, tokenizer="nowhere")
+
+
+@pytest.mark.parametrize("cut", ["index", "tokens", "magic"])
+def test_pre_tokenised_files_that_do_not_fit_are_told(tmp_path, cut):
+    train_tokenizer({"a": TEXTS * 20}, vocab_size=300, characters=1000, out=tmp_path / "tok")
+    write_megatron(tmp_path / "shard", [[5, 6, 7], [8, 9]])
+    path = tmp_path / ("shard.bin" if cut == "tokens" else "shard.idx")
+    data = path.read_bytes()
+    path.write_bytes(b"X" + data[1:] if cut == "magic" else data[:-3])
+    with pytest.raises(UserError, match=r"shard\.bin"):
+        texts("shard.bin", tmp_path, tokenizer="tok")
 
 
 def test_problems_of_reasoning_gym_repeat_from_their_seed():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from codestage.data.worlds.corpus import check_outputs, corpus, episodes, eval_items, split_of
+from codestage.data.worlds.corpus import UNRELATED, check_outputs, corpus, episodes, eval_items, split_of
 from codestage.data.worlds.skills import CODE_SKILLS, SKILLS
 from codestage.errors import RunError, UserError
 
@@ -85,6 +85,17 @@ def test_code_skills_are_only_told_as_programs():
     assert CODE_SKILLS
     texts = [row["text"] for row in corpus("programs", documents=60)]
     assert all("print(" in text for text in texts)
+
+
+@pytest.mark.parametrize("form", ["prose", "programs", "chat", "code_chat"])
+def test_noise_puts_something_unrelated_into_its_share_of_problems(form):
+    """Programs with noise in them are run like all others: their outputs stay true."""
+    rows = list(corpus(form, documents=200, noise=0.4))
+    noisy = sum(any(s in " ".join(v or "" for v in row.values()) for s in UNRELATED) for row in rows)
+    assert 50 < noisy < 110
+    clean = list(corpus(form, documents=200))
+    assert clean == list(corpus(form, documents=200, noise=0.0))
+    assert sum(a == b for a, b in zip(rows, clean, strict=True)) == 200 - noisy
 
 
 def test_what_cannot_be_had_is_refused():

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,16 @@ from codestage.study.seeds import child
 Split = Literal["train", "eval"]
 EVAL_SHARE = 10
 """One problem in ten is kept for evaluation."""
+UNRELATED = (
+    "The weather is fine today.",
+    "A dog barks somewhere.",
+    "It is nearly noon.",
+    "The door stands open.",
+    "Somebody is singing.",
+    "The street is empty.",
+    "Tea is ready.",
+    "It has been raining.",
+)
 BATCH = 2000
 """Programs run by one child process."""
 
@@ -73,10 +84,12 @@ def corpus(
     depth: tuple[int, int] = (1, 2),
     skills: Sequence[str] | None = None,
     cot: float = 0.5,
+    noise: float = 0.0,
     seed: int = 0,
 ) -> Iterator[Mapping[str, str | None]]:
     """`documents` rows: `{"text"}` for prose and programs, `{"prompt", "response", "rationale"}` else.
 
+    `noise` is the share of problems with a sentence (or a comment) that has nothing to do with them.
     Every form draws its own problems from the same skills and depths; problems that are about code
     (domain `code`) are left out of prose and chat, which hold no code at all.
     """
@@ -85,7 +98,8 @@ def corpus(
         names = [name for name in names if name not in CODE_SKILLS]
     stream = episodes(names, split="train", seed=child(seed, form), depth=depth)
     rng = random.Random(child(seed, form, "wording"))
-    drawn = (next(stream) for _ in range(documents))
+    unrelated = random.Random(child(seed, form, "noise"))
+    drawn = (_with_noise(next(stream), unrelated, noise) for _ in range(documents))
     if form == "prose":
         yield from ({"text": prose(e, rng)} for e in drawn)
     elif form == "chat":
@@ -96,6 +110,17 @@ def corpus(
             check_outputs(batch)
             for e in batch:
                 yield {"text": program(e, rng)} if form == "programs" else code_chat(e, rng, cot)
+
+
+def _with_noise(episode: Episode, rng: random.Random, share: float) -> Episode:
+    """The problem with something unrelated put in at some place, in `share` of all cases."""
+    if not share or rng.random() >= share:
+        return episode
+    sentence = rng.choice(UNRELATED)
+    story, lines = list(episode.story), episode.program.split("\n")
+    story.insert(rng.randint(0, len(story)), sentence)
+    lines.insert(rng.randint(0, len(lines)), f"# {sentence}")
+    return replace(episode, story=tuple(story), program="\n".join(lines))
 
 
 def prose(episode: Episode, rng: random.Random) -> str:
