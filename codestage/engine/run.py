@@ -38,7 +38,7 @@ def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEven
     study = load_study(study_path)
     evaluation_tasks(study, study_path)
     cores = len(psutil.Process().cpu_affinity() or [1])
-    workers = workers or cores
+    workers = cores if workers is None else workers
     if workers < 1:
         raise UserError(f"--workers {workers}: at least one is needed")
     _check_memory(study, study_path, workers)

@@ -28,6 +28,7 @@ class Backend:
         self, model: PreTrainedModel, tokenizer: Tokenizer, *, batch_tokens: int = 8192
     ) -> None:
         self.model = model.eval()
+        self.head = model.get_output_embeddings()
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
 
@@ -71,14 +72,14 @@ class Backend:
         for row, tree in enumerate(trees):
             tree.fill(tokens[row], positions[row], mask[row])
             places += [(row, at, token) for at, token in tree.predictions()]
-        hidden = self.model.model(
+        hidden = self.model.base_model(
             input_ids=tokens,
             attention_mask=mask[:, None],
             position_ids=positions,
             use_cache=False,
         ).last_hidden_state
         rows, at, wanted = (torch.tensor(column) for column in zip(*places, strict=True))
-        logits = self.model.lm_head(hidden[rows, at]).float()
+        logits = self.head(hidden[rows, at]).float()
         nats = -torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
         values = iter(nats.tolist())
         return [
@@ -113,14 +114,14 @@ class Backend:
         results: list[list[int]] = [[] for _ in prompts]
         cache = DynamicCache(config=self.model.config)
         for _ in range(max_new_tokens):
-            hidden = self.model.model(
+            hidden = self.model.base_model(
                 input_ids=tokens,
                 attention_mask=seen,
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
-            chosen = self.model.lm_head(hidden[:, -1]).argmax(-1)
+            chosen = self.head(hidden[:, -1]).argmax(-1)
             going = chosen != END
             for row, token in zip(alive[going].tolist(), chosen[going].tolist(), strict=True):
                 results[row].append(token)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from codestage.study.schema import ModelSpec
+from codestage.study.schema import GPT, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,37 @@ def shape(model: ModelSpec, vocab_size: int) -> ModelShape:
         _, hidden, layers, heads = min(LADDER, key=lambda r: max(r[0] / size, size / r[0]))
     else:
         hidden, layers, heads = model.hidden_size or 0, model.layers or 0, model.heads or 0
+    wide = 4 * hidden if model.family in GPT else max(32, round(8 * hidden / 3 / 32) * 32)
     return ModelShape(
         family=model.family,
         hidden_size=hidden,
         layers=layers,
         heads=heads,
         kv_heads=model.kv_heads or heads,
-        intermediate_size=model.intermediate_size or max(32, round(8 * hidden / 3 / 32) * 32),
+        intermediate_size=model.intermediate_size or wide,
         vocab_size=vocab_size,
         tied=hidden < 2048,
         precision=model.precision,
     )
 
 
-def parameters(shape: ModelShape, *, embeddings: bool = True) -> int:
-    """Trainable parameters, counted exactly (a test compares with the built model)."""
-    d, kv = shape.hidden_size, shape.hidden_size * shape.kv_heads // shape.heads
-    layer = 2 * d * d + 2 * d * kv + 3 * d * shape.intermediate_size + 2 * d
+def parameters(shape: ModelShape, *, embeddings: bool = True, positions: int = 0) -> int:
+    """Trainable parameters, counted exactly (a test compares with the built model).
+
+    `positions` matters for GPT-2 alone, which learns an embedding for each.
+    """
+    d, f = shape.hidden_size, shape.intermediate_size
+    kv = d * shape.kv_heads // shape.heads
+    if shape.family in GPT:
+        layer = 4 * d * d + 4 * d + 2 * d * f + f + d + 4 * d
+        final = 2 * d
+    else:
+        layer = 2 * d * d + 2 * d * kv + 3 * d * f + 2 * d
+        layer += 2 * (d // shape.heads) if shape.family == "qwen" else 0  # norms of queries and keys
+        final = d
     table = shape.vocab_size * d * (1 if shape.tied else 2)
-    return shape.layers * layer + d + (table if embeddings else 0)
+    table += positions * d if shape.family == "gpt2" else 0
+    return shape.layers * layer + final + (table if embeddings else 0)
 
 
 def train_flops_per_token(shape: ModelShape, seq_len: int) -> float:

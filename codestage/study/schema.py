@@ -9,6 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from codestage.study.curves import CURVES, Pieces, blend, pieces
 
 KINDS = ("pretrain", "continue", "cooldown", "tune")
+FAMILIES = ("llama", "mistral", "qwen", "gemma", "gpt2", "neox")
+GPT = ("gpt2", "neox")
+"""Families with layer norms, biases and a feed-forward of two matrices; they share no key heads."""
 CONTROLS = ("competitive", "additive", "token-matched", "random-order", "schedule-only")
 TRANSFORMS = (
     "strip-whitespace",
@@ -70,7 +73,7 @@ class Model(BaseModel):
 class ModelSpec(Model):
     """The model every arm trains. Either a `size` or a shape of its own."""
 
-    family: Literal["llama"]
+    family: Literal[FAMILIES]  # type: ignore[valid-type]
     size: Count | None = Field(None, description="parameters without embeddings, e.g. 2M")
     hidden_size: int | None = Field(None, ge=8)
     layers: int | None = Field(None, ge=1)
@@ -91,6 +94,8 @@ class ModelSpec(Model):
                 f"hidden_size {self.hidden_size} is no even multiple of heads {self.heads}; "
                 f"try hidden_size {2 * self.heads * round(self.hidden_size / 2 / self.heads)}"
             )
+        if self.kv_heads and self.family in GPT:
+            raise ValueError(f"{self.family} has no kv_heads of their own; leave it out")
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} does not divide heads {self.heads}")
         return self

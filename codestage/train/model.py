@@ -6,7 +6,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
 
 from codestage.study.models import ModelShape
 from codestage.study.seeds import child
@@ -23,7 +34,7 @@ def packed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor,
-    scaling: float,
+    scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
@@ -35,7 +46,8 @@ def packed_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    scores = (query @ key.transpose(-1, -2)).float() * scaling
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query @ key.transpose(-1, -2)).float() * scale
     weights = scores.masked_fill(~attention_mask, float("-inf")).softmax(-1)
     return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
 
@@ -45,24 +57,51 @@ AttentionInterface.register(PACKED, packed_attention)
 
 def build_model(shape: ModelShape, seq_len: int, seed: int) -> PreTrainedModel:
     """A freshly initialised model in float32; the global random state is left as it was."""
-    config = LlamaConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=seq_len,
-        tie_word_embeddings=shape.tied,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
+    config = _config(shape, seq_len)
     config._attn_implementation = PACKED
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "init"))
-        model = LlamaForCausalLM(config)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model.train()
+
+
+def _config(shape: ModelShape, seq_len: int) -> PretrainedConfig:
+    """The family's own configuration, without dropout: a small model sees no document twice."""
+    common: dict[str, Any] = {
+        "vocab_size": shape.vocab_size,
+        "tie_word_embeddings": shape.tied,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+    }
+    if shape.family == "gpt2":
+        return GPT2Config(
+            n_embd=shape.hidden_size,
+            n_inner=shape.intermediate_size,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            n_positions=seq_len,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            resid_pdrop=0.0,
+            **common,
+        )
+    common |= {
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": seq_len,
+    }
+    if shape.family == "neox":
+        return GPTNeoXConfig(**common)
+    common["num_key_value_heads"] = shape.kv_heads
+    if shape.family == "mistral":
+        return MistralConfig(sliding_window=None, **common)
+    if shape.family == "llama":
+        return LlamaConfig(**common)
+    family = {"qwen": Qwen3Config, "gemma": GemmaConfig}[shape.family]
+    return family(head_dim=shape.hidden_size // shape.heads, **common)
 
 
 def document_mask(documents: Tensor) -> Tensor:
@@ -78,16 +117,18 @@ def make_forward(model: PreTrainedModel, *, compiled: bool) -> Forward:
     Labels of -100 take no loss. Logits are only made here, in one piece.
     """
 
+    base, head = model.base_model, model.get_output_embeddings()
+
     def forward(
         tokens: Tensor, documents: Tensor, positions: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        hidden = model.model(
+        hidden = base(
             input_ids=tokens,
             attention_mask=document_mask(documents),
             position_ids=positions,
             use_cache=False,
         ).last_hidden_state
-        logits = model.lm_head(hidden).float()
+        logits = head(hidden).float()
         nats = F.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none"
         )
