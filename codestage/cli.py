@@ -245,6 +245,19 @@ def report(folder: FolderArg, as_json: Json = False) -> None:
 
 
 @app.command()
+def export(
+    folder: FolderArg,
+    run_name: Annotated[str, typer.Option("--run", help="the run, such as text+code/uniform#0")],
+    to: Annotated[Path, typer.Option(help="folder to write")],
+    stage: Annotated[str | None, typer.Option(help="after this stage; default the last")] = None,
+) -> None:
+    """A trained run as a Hugging Face folder with a model card."""
+    from codestage.engine.export import export as write
+
+    print(f"wrote {write(results_folder(folder), run=run_name, stage=stage, to=to)}")
+
+
+@app.command()
 def audit(
     table: Annotated[Path, typer.Argument(metavar="CSV", help="published accuracies")],
     as_json: Json = False,

@@ -242,6 +242,33 @@ def test_a_compiler_that_fails_is_told_as_that(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_run_is_exported_with_a_card_that_says_how_it_came_to_be(finished, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def export(*more):
+        command = [sys.executable, "-m", "codestage.cli", "export", str(finished / "tiny"), *more]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    out = tmp_path / "model"
+    done = export("--run", "text+code/uniform#1", "--to", str(out))
+    assert done.returncode == 0, done.stderr
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    ids = tokenizer("Question: What is it?\nAnswer:", return_tensors="pt")["input_ids"]
+    assert model(ids).logits.shape[-1] == len(tokenizer)
+    text = (out / "README.md").read_text()
+    assert "| pretrain | text+code | prose | 2,667 |" in text
+    assert "seed 1" in text
+    assert "| coin_flip | off |" in text
+    earlier = tmp_path / "earlier"
+    assert export("--run", "text/text#0", "--stage", "pretrain", "--to", str(earlier)).returncode == 0
+    assert "| tune |" not in (earlier / "README.md").read_text()
+    for wrong in (["--run", "nothing"], ["--run", "text/text#0", "--stage", "x"]):
+        refused = export(*wrong, "--to", str(tmp_path / "never"))
+        assert refused.returncode == 2
+        assert not (tmp_path / "never").exists()
+    assert export("--run", "text/text#0", "--to", str(out)).returncode == 2
+
+
 def test_json_progress_is_one_object_a_line(finished, tmp_path):
     folder = copy(finished, tmp_path)
     code, out, err = run(folder / "tiny.yaml", "--json")

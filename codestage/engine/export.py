@@ -1,0 +1,131 @@
+"""A trained run as a Hugging Face folder, with a card that says how it came to be."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from codestage.engine.store import Store, disk_message
+from codestage.errors import RunError, UserError
+
+MODEL_FILES = ("model.safetensors", "config.json")
+
+
+def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
+    """Write the model of `run` after `stage` (the last one if None) and its tokenizer into `to`.
+
+    Raises:
+        UserError: no such study, run or stage; `to` exists already.
+        RunError: the folder cannot be written.
+    """
+    study, entry = _find(folder, run)
+    names = [s["name"] for s in entry["stages"]]
+    if stage is not None and stage not in names:
+        raise UserError(f"{run}: no stage {stage!r}; its stages are {', '.join(names)}")
+    last = names.index(stage) if stage else len(names) - 1
+    if to.exists():
+        raise UserError(f"{to}: exists already; name another folder")
+    store = Store(folder)
+    checkpoint = store.read("train", entry["stages"][last]["steps"][-1])
+    try:
+        to.mkdir(parents=True)
+        for name in MODEL_FILES:
+            shutil.copy2(checkpoint / name, to / name)
+        for path in _tokenizer(store, checkpoint).iterdir():
+            if path.name != "step.json":
+                shutil.copy2(path, to / path.name)
+        scores = _scores(folder, run, names[last])
+        (to / "README.md").write_text(card(study, entry, last, scores), encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(to, ignore_errors=True)
+        raise RunError(disk_message(to, error)) from None
+    return to
+
+
+def _find(folder: Path, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the records say of the study, and of the run."""
+    try:
+        study = json.loads((folder / "results" / "study.json").read_text())
+        runs = json.loads((folder / "results" / "runs.json").read_text())
+    except (OSError, ValueError):
+        raise UserError(f"{folder}: no results yet; `codestage run STUDY` makes them") from None
+    for entry in runs:
+        if entry["run"] == run:
+            return study, entry
+    raise UserError(f"no run {run!r}; the runs are {', '.join(e['run'] for e in runs)}")
+
+
+def _tokenizer(store: Store, checkpoint: Path) -> Path:
+    """The tokenizer of the rows that the checkpoint was trained on."""
+    used = json.loads((checkpoint / "step.json").read_text())["inputs"]
+    rows = next(hash_ for role, hash_ in used.items() if role != "parent")
+    made_by = json.loads((store.read("prepare", rows) / "step.json").read_text())["inputs"]
+    return store.read("tokenizer", made_by["tokenizer"])
+
+
+def _scores(folder: Path, run: str, stage: str) -> list[tuple[str, str, float, int]]:
+    """(task, mode, accuracy, items) of the run after the stage."""
+    filters = [("run", "=", run), ("stage", "=", stage), ("metric", "=", "acc")]
+    table = pq.read_table(
+        folder / "results" / "items.parquet", columns=["task", "cot", "value"], filters=filters
+    )
+    means = table.group_by(["task", "cot"]).aggregate([("value", "mean"), ("value", "count")])
+    return [
+        (row["task"], row["cot"], row["value_mean"], row["value_count"])
+        for row in sorted(means.to_pylist(), key=lambda r: (r["cot"], r["task"]))
+    ]
+
+
+def card(
+    study: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    last: int,
+    scores: list[tuple[str, str, float, int]],
+) -> str:
+    """The model card: stages with what they really drew, seed, versions, scores."""
+    model, versions = study["model"], study.get("versions") or {}
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [codestage]",
+        "---",
+        "",
+        f"# {entry['run']} of the study {study['name']}",
+        "",
+        f"A {model['family']} model of {model['parameters']:,} parameters, trained from scratch with "
+        f"seed {entry['seed']} by codestage {versions.get('codestage', '')} for a comparison of training data. It is "
+        "one arm of that study, and no more than that: small, and meant for no other use.",
+        "",
+        "## Training",
+        "",
+        "| stage | option | source | tokens drawn | passes |",
+        "|---|---|---|---:|---:|",
+    ]
+    for stage in entry["stages"][: last + 1]:
+        for source, tokens in stage["tokens_realised"].items():
+            passes = stage["epochs"].get(source, 0.0)
+            lines.append(
+                f"| {stage['name']} | {stage['option']} | {source} | {tokens:,} | {passes:.2f} |"
+            )
+    lines += [
+        "",
+        "## Scores",
+        "",
+        "| task | chain of thought | accuracy | items |",
+        "|---|---|---:|---:|",
+    ]
+    lines += [f"| {task} | {cot} | {100 * mean:.1f} % | {items} |" for task, cot, mean, items in scores]
+    lines += [
+        "",
+        "Prompts end in `Answer:` after `Question: …`, or in `Reasoning:` where the model is to write its own.",
+        "",
+        "## Versions",
+        "",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "",
+    ]
+    return "\n".join(lines)
