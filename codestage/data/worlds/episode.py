@@ -2,56 +2,14 @@
 
 from dataclasses import dataclass
 
-NAMES = (
-    "Ann",
-    "Bob",
-    "Cid",
-    "Dan",
-    "Eve",
-    "Fay",
-    "Gus",
-    "Hal",
-    "Ida",
-    "Jon",
-    "Kay",
-    "Leo",
-    "Mia",
-    "Ned",
-    "Ola",
-    "Pam",
-    "Ray",
-    "Sue",
-    "Tom",
-    "Una",
-    "Vic",
-    "Wes",
-    "Zoe",
-    "Amy",
-    "Ben",
-    "Cal",
-    "Dot",
-    "Eli",
-    "Flo",
-    "Guy",
+NAMES = tuple(
+    (
+        "Ann Bob Cid Dan Eve Fay Gus Hal Ida Jon Kay Leo Mia Ned Ola Pam Ray Sue Tom Una Vic Wes "
+        "Zoe Amy Ben Cal Dot Eli Flo Guy"
+    ).split()
 )
-OBJECTS = (
-    "ball",
-    "book",
-    "cup",
-    "hat",
-    "key",
-    "lamp",
-    "map",
-    "pen",
-    "ring",
-    "rope",
-    "shoe",
-    "spoon",
-    "stone",
-    "drum",
-    "fan",
-    "bell",
-    "coat",
+OBJECTS = tuple(
+    ("ball book cup hat key lamp map pen ring rope shoe spoon stone drum fan bell coat").split()
 )
 FRUITS = ("apple", "pear", "plum", "fig", "lemon", "grape", "melon", "lime", "date", "olive")
 
