@@ -8,35 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import TINY as STUDY
 
 from codestage import cli
-
-STUDY = """\
-name: tiny
-model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}
-tokenizer: {train: bpe, vocab_size: 384}
-seeds: 2
-sources:
-  prose:     {domain: text, procedural: {form: prose, documents: 300, depth: [1, 1]}}
-  programs:  {domain: code, procedural: {form: programs, documents: 200, depth: [1, 1]}}
-  chat:      {domain: text, format: instruct, procedural: {form: chat, documents: 200, depth: [1, 1]}}
-stages:
-  pretrain:
-    tokens: 4k
-    seq_len: 64
-    batch_tokens: 512
-    options:
-      text:      {mix: {prose: 1}}
-      text+code: {mix: {prose: 2, programs: 1}}
-  tune:
-    tokens: 2k
-    seq_len: 64
-    batch_tokens: 512
-    options:
-      text: {mix: {chat: 1}}
-controls: [token-matched]
-evaluate: {suites: [quickstart], cot: [off], items: 4}
-"""
 
 
 @pytest.fixture
@@ -113,7 +87,7 @@ WRONG = {
     "tokens not positive": ("tokens: 4k", "tokens: 0", "tokens"),
     "tokens unreadable": ("tokens: 4k", "tokens: 4 bananas", "bananas"),
     "unknown suite": ("suites: [quickstart]", "suites: [quickstrat]", "quickstart"),
-    "unknown control": ("[token-matched]", "[token-match]", "token-matched"),
+    "unknown control": ("[token-matched,", "[token-match,", "token-matched"),
     "unknown family": ("family: llama", "family: lama", "llama"),
     "not YAML": ("seeds: 2", "seeds: [2", "tiny.yaml"),
     "duplicate key": ("seeds: 2", "seeds: 2\nseeds: 3", "seeds"),

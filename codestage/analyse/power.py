@@ -7,7 +7,7 @@ from scipy import stats
 
 SEED_SD = 3.0
 """Assumed standard deviation, in points, of a task's difference between two arms from seed to seed:
-about sqrt(2) times the 2 points by which single runs of DataDecide (Magnusson et al. 2025) differ."""
+sqrt(2) times the 2 points that DataDecide (Magnusson et al. 2025) reports as the most between runs at 1B."""
 DISAGREEMENT = 0.3
 """Assumed share of items on which two arms differ: the variance of an item's paired difference."""
 

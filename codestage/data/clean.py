@@ -108,7 +108,9 @@ def _language(item: Item, allowed: tuple[str, ...]) -> str | None:
 
 
 def poor(text: str) -> str | None:
-    """Why a text is poor: the rules of Rae et al. 2021 (Gopher, appendix A) that hold for code too."""
+    """Why a text is poor. Three tenths of repeated lines are the limit of Rae et al. 2021 (Gopher,
+    appendix A); the other limits are ours, wide enough for code.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "empty"

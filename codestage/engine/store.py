@@ -1,7 +1,6 @@
 """The store: finished steps as folders named by the hash of what made them."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codestage.data.disk import file_digest, sync
 from codestage.errors import RunError
 from codestage.study.identity import digest, plain
 
@@ -135,20 +135,6 @@ def disk_message(path: Path, error: Exception) -> str:
         f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}; {free / 1e6:,.0f} MB free); make room "
         "or mend the permissions and run again: finished steps are kept"
     )
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints: folders of open formats that are either whole or not there."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from codestage.data.disk import file_digest, sync
 from codestage.errors import RunError
 
 FILES = ("model.safetensors", "optimizer.safetensors", "curve.parquet", "config.json")
@@ -58,16 +58,16 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         save_file(checkpoint.optimizer, temporary / "optimizer.safetensors")
         pq.write_table(checkpoint.curve, temporary / "curve.parquet")
         (temporary / "config.json").write_text(checkpoint.config)
-        state = asdict(checkpoint.state) | {"checksums": {n: _sum(temporary / n) for n in FILES}}
+        state = asdict(checkpoint.state) | {"checksums": {n: file_digest(temporary / n) for n in FILES}}
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
         for name in (*FILES, "state.json"):
-            _sync(temporary / name)
-        _sync(temporary)
+            sync(temporary / name)
+        sync(temporary)
         if folder.exists():
             shutil.rmtree(before(folder), ignore_errors=True)
             folder.rename(before(folder))
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(before(folder), ignore_errors=True)
     except (OSError, SafetensorError, pa.ArrowException) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -91,7 +91,7 @@ def load(folder: Path) -> Checkpoint:
     try:
         state = json.loads((folder / "state.json").read_text())
         for name, checksum in state.pop("checksums").items():
-            if _sum(folder / name) != checksum:
+            if file_digest(folder / name) != checksum:
                 raise RunError(f"{folder / name}: damaged (checksum differs); remove {folder}")
         return Checkpoint(
             weights=load_file(folder / "model.safetensors"),
@@ -113,16 +113,3 @@ def newest(folders: list[Path], report: Callable[[str], None]) -> Checkpoint | N
             except RunError as error:
                 report(str(error))
     return None
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -40,8 +40,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention as plain products with a boolean mask `[batch, 1, seq, seq]`; softmax in float32.
 
-    On CPU the backward pass of `scaled_dot_product_attention` in bf16 takes about half of a small
-    model's step; plain products under torch.compile do not (see benchmarks/train_speed.py).
+    On CPU the backward pass of `scaled_dot_product_attention` in bf16 took 47 % of a small model's step
+    in a profile; benchmarks/train_speed.py compares whole loops.
     """
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
