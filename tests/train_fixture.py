@@ -7,6 +7,7 @@ import numpy as np
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.data.tokenizer import OWN
 from codestage.study.expand import StagePlan
 from codestage.study.models import ModelShape
 from codestage.study.schedule import Phase
@@ -23,9 +24,16 @@ def shard(seed, *, masked=False, rows=40):
     tokens = rng.integers(2, VOCAB, (rows, SEQ_LEN + 1)).astype(np.uint16)
     tokens[rng.random(tokens.shape) < 0.15] = 0  # documents begin anywhere
     tokens[:, 0] = 0
-    mask = rng.integers(0, 2, tokens.shape).astype(np.uint8) if masked else None
+    mask = None
+    if masked:
+        mask = (rng.integers(0, 2, tokens.shape) | 2 * (tokens == 0)).astype(np.uint8)
     return SimpleNamespace(
-        tokens=tokens, mask=mask, rows=rows, seq_len=SEQ_LEN, counts=RowCounts(rows, SEQ_LEN)
+        tokens=tokens,
+        mask=mask,
+        rows=rows,
+        seq_len=SEQ_LEN,
+        counts=RowCounts(rows, SEQ_LEN),
+        marks=OWN,
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from codestage.data.mixture import MixturePlan, row_of
-from codestage.data.shards import END, PAD, Shard
+from codestage.data.shards import BEGIN, LOSS, Shard
 
 IGNORE = -100
 CHUNK = 4096
@@ -92,24 +92,26 @@ class Batches:
         counted = np.zeros(n, dtype=np.int32)
         sources[: len(rows.source)] = rows.source
         counted[: len(rows.tokens)] = rows.tokens
-        loss: np.ndarray | None = None
+        marks = self._shards[0].marks
+        masks: list[tuple[np.ndarray, np.ndarray]] = []
         for s, shard in enumerate(self._shards):
             mine = np.flatnonzero(rows.source == s)
             if len(mine):
                 window[mine] = shard.tokens[rows.row[mine]]
                 if shard.mask is not None:
-                    loss = np.ones((n, length + 1), dtype=bool) if loss is None else loss
-                    loss[mine] = shard.mask[rows.row[mine]]
+                    masks.append((mine, shard.mask[rows.row[mine]]))
         labels = window[:, 1:].copy()
         tokens = window[:, :-1]
-        if loss is not None:
-            labels[~loss[:, 1:]] = IGNORE
+        begins = tokens == marks.begin
+        for mine, mask in masks:
+            labels[mine] = np.where(mask[:, 1:] & LOSS, labels[mine], IGNORE)
+            begins[mine] = mask[:, :-1] & BEGIN
         short = np.flatnonzero(counted < length)
         if len(short):
             outside = np.arange(length) >= counted[short, None]
-            tokens[short] = np.where(outside, PAD, tokens[short])
+            tokens[short] = np.where(outside, marks.pad, tokens[short])
             labels[short] = np.where(outside, IGNORE, labels[short])
-        documents, positions = split_documents(tokens, counted)
+        documents, positions = split_documents(begins, counted)
         return Batch(tokens, labels, documents, positions, sources)
 
     def by_source(self, start: int = 0, stop: int | None = None) -> dict[str, int]:
@@ -131,14 +133,13 @@ class _Rows(NamedTuple):
     tokens: np.ndarray
 
 
-def split_documents(tokens: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Document numbers (padding -1) and positions, both `[rows, seq_len]`, from the end tokens.
+def split_documents(begins: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Document numbers (padding -1) and positions, both `[rows, seq_len]`, from where documents begin.
 
     `counted` `[rows]`: the tokens of each row that are no padding. Written as runs, since documents
     are long: a tenth of the time of running sums.
     """
-    rows, length = tokens.shape
-    begins = tokens == END
+    rows, length = begins.shape
     begins[:, 0] = True
     at = np.flatnonzero(begins)
     row, column = np.divmod(at, length)

@@ -96,7 +96,7 @@ def _kind(item: Item, allowed: tuple[str, ...]) -> str | None:
 
 def _subject(item: Item, allowed: tuple[str, ...]) -> str | None:
     assert isinstance(item, Example)
-    subject = subject_of(item.prompt, item.response)
+    subject = subject_of(*item.exchanges[0])
     return None if subject in allowed else subject
 
 

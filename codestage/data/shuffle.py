@@ -55,4 +55,6 @@ def _unique(lines: list[str], on_duplicate: Callable[[Item, Item], None] | None)
 
 def from_row(row: dict[str, Any]) -> Item:
     """A document or an example from its fields."""
-    return Example(**row) if "prompt" in row else Document(**row)
+    if "prompt" not in row:
+        return Document(**row)
+    return Example(**row | {"more": tuple((asked, answered) for asked, answered in row["more"])})

@@ -45,17 +45,28 @@ class Document:
 
 @dataclass(frozen=True)
 class Example:
-    """One instruction with its response; `rationale` is the reasoning that leads to it, if given."""
+    """An instruction with its response; `rationale` is the reasoning that leads to it, if given.
+
+    A conversation has its `more` exchanges after the first, and perhaps what the `system` was told.
+    """
 
     id: str
     prompt: str
     response: str
     rationale: str | None = None
+    more: tuple[tuple[str, str], ...] = ()
+    system: str | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def exchanges(self) -> list[tuple[str, str]]:
+        return [(self.prompt, self.response), *self.more]
+
+    @property
     def content(self) -> str:
-        return "\x1f".join([self.prompt, self.rationale or "", self.response])
+        first = [self.prompt, self.rationale or "", self.response]
+        before = [self.system] if self.system else []
+        return "\x1f".join([*before, *first, *(said for pair in self.more for said in pair)])
 
 
 Item = Document | Example
@@ -195,28 +206,55 @@ def _meta(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _example(name: str, row: Any, spec: SourceSpec) -> Example:
-    """Prompt and response, Alpaca's instruction/input/output, a conversation's first exchange, or
-    question and answer, where GSM8K's `####` parts the reasoning from the answer.
+    """Prompt and response, Alpaca's instruction/input/output, a conversation, or question and answer,
+    where GSM8K's `####` parts the reasoning from the answer.
     """
+    rationale, system, more = None, None, []
     if "messages" in row or "conversations" in row:
-        turns = row.get("messages") or row["conversations"]
-        asked, answered = [t.get("content", t.get("value")) for t in turns if _speaks(t)][:2]
-        values = (asked, answered, None)
+        system, exchanges = _exchanges(row.get("messages") or row["conversations"])
+        (asked, answered), *more = exchanges
     elif "instruction" in row:
-        given = row.get("input") or ""
-        values = (f"{row['instruction']}\n{given}".strip(), row["output"], None)
+        asked = f"{row['instruction']}\n{row.get('input') or ''}".strip()
+        answered = row["output"]
     elif "question" in row:
         steps, marker, answer = row["answer"].rpartition("####")
-        values = (row["question"], answer.strip(), steps.strip() if marker else None)
+        asked, answered, rationale = row["question"], answer.strip(), steps.strip() if marker else None
     else:
-        values = (row["prompt"], row.get("response", row.get("completion")), row.get("rationale"))
-    if not isinstance(values[0], str) or not isinstance(values[1], str):
+        asked, answered = row["prompt"], row.get("response", row.get("completion"))
+        rationale = row.get("rationale")
+    told = [asked, answered, *(said for pair in more for said in pair)]
+    if not all(isinstance(said, str) for said in told):
         raise TypeError
-    return Example(name, values[0], values[1], values[2], _meta(row))
+    return Example(name, asked, answered, rationale, tuple(more), system, _meta(row))
 
 
-def _speaks(turn: dict[str, Any]) -> bool:
-    return turn.get("role", turn.get("from")) != "system"
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+
+
+def _exchanges(turns: list[dict[str, Any]]) -> tuple[str | None, list[tuple[str, str]]]:
+    """What the system was told, and (prompt, response) by turns. A greeting before the first prompt and
+    a prompt that nobody answered are left out; any other order is no conversation (ValueError).
+    """
+    said: list[tuple[str, Any]] = [
+        (ROLES[turn.get("role", turn.get("from", ""))], turn.get("content", turn.get("value")))
+        for turn in turns
+    ]
+    system = said.pop(0)[1] if said and said[0][0] == "system" else None
+    while said and said[0][0] == "assistant":
+        said.pop(0)
+    if [role for role, _ in said] != ["user", "assistant"] * (len(said) // 2) + ["user"] * (
+        len(said) % 2
+    ):
+        raise ValueError
+    return system, [
+        (asked[1], answered[1]) for asked, answered in zip(said[::2], said[1::2], strict=False)
+    ]
 
 
 def standard_library() -> Iterator[Document]:

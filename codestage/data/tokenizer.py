@@ -1,15 +1,43 @@
-"""One byte-level BPE tokenizer for a whole study, trained on its own sources."""
+"""The one tokenizer of a study: byte-level BPE trained on its own sources, or one that exists already."""
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from codestage.data.instruct import PLAIN_JINJA
 from codestage.errors import UserError
+from codestage.study.schema import TokenizerSpec
 
 SPECIAL = ("<|endoftext|>", "<|pad|>")
 SAMPLE_CHARACTERS = 4_000_000
 """Characters taken from each source at most: sources weigh alike, and training stays short."""
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+    "*.model",
+)
+
+MARKS = "marks.json"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Ids that part documents. Where `begin` and `end` are one token it stands between them."""
+
+    begin: int = 0
+    end: int = 0
+    pad: int = 1
+
+
+OWN = Marks()
+"""Of a tokenizer that is trained here: `SPECIAL`."""
 
 
 def train_tokenizer(
@@ -32,11 +60,11 @@ def train_tokenizer(
     tokenizer.train_from_iterator(
         (text for name in sorted(texts) for text in _beginning(texts[name], limit)), trainer
     )
-    save(tokenizer, out)
-    return tokenizer
+    _save(tokenizer, out)
+    return load_tokenizer(out)
 
 
-def save(tokenizer: Tokenizer, out: Path) -> None:
+def _save(tokenizer: Tokenizer, out: Path) -> None:
     """Write `tokenizer` so that `AutoTokenizer.from_pretrained(out)` loads it."""
     from transformers import PreTrainedTokenizerFast
 
@@ -44,15 +72,83 @@ def save(tokenizer: Tokenizer, out: Path) -> None:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=end, eos_token=end, pad_token=pad
     )
-    fast.save_pretrained(out)
+    fast.chat_template = PLAIN_JINJA
+    save_tokenizer(fast, out)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in `folder`; UserError where there is none."""
+    """The tokenizer in `folder`; what looks like a special token in a text is read as plain text.
+
+    Raises:
+        UserError: there is none.
+    """
     path = folder / "tokenizer.json"
     if not path.exists():
         raise UserError(f"{path} is missing; {folder} is no tokenizer folder")
-    return Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def existing_tokenizer(spec: TokenizerSpec, folder: Path) -> Any:
+    """The Transformers tokenizer that `spec` names: a folder, a .gguf, or one of the hub.
+
+    Raises:
+        UserError: there is none, it has no fast form, or no end token.
+    """
+    from transformers import AutoTokenizer
+
+    if spec.hub:
+        place, more = spec.hub.id, {"revision": spec.hub.revision}
+    else:
+        path = folder / str(spec.path)
+        if not path.exists():
+            raise UserError(f"{spec.path}: no such folder or file; check tokenizer.path")
+        gguf = path.suffix == ".gguf"
+        place, more = str(path.parent if gguf else path), {"gguf_file": path.name} if gguf else {}
+    try:
+        found: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
+    except Exception as error:  # readers of foreign files raise anything
+        raise UserError(f"{place}: no tokenizer that Transformers can read: {error}") from None
+    if not found.is_fast:
+        raise UserError(f"{place}: has no tokenizer.json, which fast tokenising needs")
+    if found.eos_token_id is None:
+        raise UserError(f"{place}: its configuration names no eos_token, which ends documents")
+    if spec.chat_template and not found.chat_template:
+        raise UserError(f"{place}: has no chat template; leave chat_template out")
+    return found
+
+
+def marks_of(tokenizer: Any) -> Marks:
+    """Documents begin with the begin token where the tokenizer puts one before a text by itself, and
+    else with the end token of the document before.
+    """
+    end, begin = int(tokenizer.eos_token_id), tokenizer.bos_token_id
+    put = tokenizer("a", add_special_tokens=True)["input_ids"]
+    begins = begin is not None and put[0] == begin
+    pad = tokenizer.pad_token_id
+    return Marks(int(begin) if begins else end, end, end if pad is None else int(pad))
+
+
+def save_tokenizer(tokenizer: Any, out: Path) -> None:
+    """Write a Transformers tokenizer and its marks into `out`."""
+    tokenizer.save_pretrained(out)
+    (out / MARKS).write_text(json.dumps(asdict(marks_of(tokenizer))))
+
+
+def load_marks(folder: Path) -> Marks:
+    """The marks of a tokenizer folder that `save_tokenizer` wrote."""
+    return Marks(**json.loads((folder / MARKS).read_text()))
+
+
+def tokenizer_files(spec: TokenizerSpec, folder: Path) -> list[Path]:
+    """The local files that make an existing tokenizer what it is."""
+    if spec.path is None:
+        return []
+    path = folder / spec.path
+    if path.is_file():
+        return [path]
+    return sorted({f for pattern in TOKENIZER_FILES for f in path.glob(pattern) if f.is_file()})
 
 
 def _beginning(texts: Iterable[str], limit: int) -> list[str]:

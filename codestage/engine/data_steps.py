@@ -1,9 +1,10 @@
 """The steps before training: evaluation items, documents, tokenizer, prepared rows."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -14,18 +15,30 @@ import pyarrow.parquet as pq
 
 from codestage.data.clean import Ledger, clean
 from codestage.data.decontaminate import Findings, Index, decontaminate
+from codestage.data.disk import file_digest
 from codestage.data.duplicates import near_duplicates
 from codestage.data.files import find
+from codestage.data.instruct import PLAIN, Chat
 from codestage.data.shards import Shard, prepare_documents, prepare_examples
 from codestage.data.shuffle import from_row, shuffled
 from codestage.data.sources import Item, read_source, source_files
-from codestage.data.tokenizer import load_tokenizer, train_tokenizer
+from codestage.data.tokenizer import (
+    Marks,
+    existing_tokenizer,
+    load_marks,
+    load_tokenizer,
+    marks_of,
+    save_tokenizer,
+    tokenizer_files,
+    train_tokenizer,
+)
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.evaluate.tasks import Task, load_tasks, task_items
 from codestage.study.expand import expand
 from codestage.study.load import line_of
-from codestage.study.schema import SourceSpec, Study
+from codestage.study.models import ModelShape, shape
+from codestage.study.schema import SourceSpec, Study, TokenizerSpec
 
 _COMMON = [("meta", pa.string())]
 DOCUMENT_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), *_COMMON])
@@ -35,6 +48,8 @@ EXAMPLE_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("response", pa.string()),
         ("rationale", pa.string()),
+        ("more", pa.list_(pa.list_(pa.string()))),
+        ("system", pa.string()),
         *_COMMON,
     ]
 )
@@ -64,28 +79,65 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
     )
     needs = _needs(study)
     documents = {name: _documents_step(study.sources[name], name, study_path, items) for name in needs}
-    import tokenizers
-
-    tokenizer = Step(
-        "tokenizer",
-        f"tokenizer, {study.tokenizer.vocab_size} tokens",
-        {
-            "vocab_size": study.tokenizer.vocab_size,
-            "library": ".".join(tokenizers.__version__.split(".")[:2]),
-        },
-        {name: step.hash for name, step in documents.items()},
-    )
+    tokenizer = _tokenizer_step(study, study_path, documents)
     prepared = {
         (name, length): Step(
             "prepare",
             f"{name}, rows of {length}",
-            {"source": name, "seq_len": length, "format": study.sources[name].format},
+            {"source": name, "seq_len": length, **_form(study, name)},
             {"documents": documents[name].hash, "tokenizer": tokenizer.hash},
         )
         for name, lengths in needs.items()
         for length in sorted(lengths)
     }
     return DataSteps(items, documents, tokenizer, prepared)
+
+
+def _tokenizer_step(study: Study, path: Path, documents: Mapping[str, Step]) -> Step:
+    """Training a tokenizer on the documents, or taking one that exists."""
+    import tokenizers
+
+    spec = study.tokenizer
+    library = ".".join(tokenizers.__version__.split(".")[:2])
+    if spec.train:
+        return Step(
+            "tokenizer",
+            f"tokenizer, {spec.vocab_size} tokens",
+            {"vocab_size": spec.vocab_size, "library": library},
+            {name: step.hash for name, step in documents.items()},
+        )
+    files = {f.name: file_digest(f) for f in tokenizer_files(spec, path.parent)}
+    identity = {"hub": spec.hub, "files": files, "library": library}
+    return Step("tokenizer", "tokenizer", identity, payload=(spec, str(path)))
+
+
+def _form(study: Study, source: str) -> dict[str, Any]:
+    """How a source's rows are written."""
+    form = study.sources[source].format
+    chat = {"chat_template": True} if study.tokenizer.chat_template and form == "instruct" else {}
+    return {"format": form, **chat}
+
+
+def model_shape(study: Study, study_path: Path) -> ModelShape:
+    """The shape of the study's model with its tokenizer's vocabulary.
+
+    Raises:
+        UserError: a tokenizer that is to exist cannot be read.
+    """
+    spec = study.tokenizer
+    if spec.vocab_size is not None:
+        return shape(study.model, spec.vocab_size)
+    size, marks = _existing(spec, study_path)
+    return shape(study.model, size, (marks.begin, marks.end, marks.pad))
+
+
+@cache
+def _existing(spec: TokenizerSpec, study_path: Path) -> tuple[int, Marks]:
+    try:
+        found = existing_tokenizer(spec, study_path.parent)
+    except UserError as error:
+        raise UserError(f"{study_path}:{line_of(study_path, ('tokenizer',))}: {error}") from None
+    return len(found), marks_of(found)
 
 
 def _needs(study: Study) -> dict[str, set[int]]:
@@ -241,7 +293,13 @@ def _read_file(path: Path) -> Iterator[Item]:
 
 
 def make_tokenizer(step: Step, store: Store, out: Path) -> None:
-    """Train the study's tokenizer on the beginnings of all its sources, each as much as the others."""
+    """Take a tokenizer that exists, or train one on the beginnings of all sources, each as much as the
+    others.
+    """
+    if step.payload is not None:
+        spec, path = step.payload
+        save_tokenizer(existing_tokenizer(spec, Path(path).parent), out)
+        return
     folders = {name: store.read("documents", hash_) for name, hash_ in step.inputs.items()}
     sizes = [json.loads((f / "ledger.json").read_text())["characters"] for f in folders.values()]
     texts = {name: (d.content for d in read_documents(f)) for name, f in folders.items()}
@@ -251,11 +309,18 @@ def make_tokenizer(step: Step, store: Store, out: Path) -> None:
 
 def make_prepared(step: Step, store: Store, out: Path) -> None:
     """Tokenise a source into rows."""
-    documents = read_documents(store.read("documents", step.inputs["documents"]))
-    tokenizer = load_tokenizer(store.read("tokenizer", step.inputs["tokenizer"]))
-    make: Any = prepare_examples if step.config["format"] == "instruct" else prepare_documents
+    documents: Any = read_documents(store.read("documents", step.inputs["documents"]))
+    folder = store.read("tokenizer", step.inputs["tokenizer"])
+    tokenizer, marks = load_tokenizer(folder), load_marks(folder)
+    length = step.config["seq_len"]
     try:
-        make(documents, tokenizer, seq_len=step.config["seq_len"], out=out)
+        if step.config["format"] == "instruct":
+            template = Chat(folder) if step.config.get("chat_template") else PLAIN
+            prepare_examples(
+                documents, tokenizer, seq_len=length, out=out, marks=marks, template=template
+            )
+        else:
+            prepare_documents(documents, tokenizer, seq_len=length, out=out, marks=marks)
     except UserError as error:
         raise UserError(f"source {step.config['source']!r}: {error}") from None
 

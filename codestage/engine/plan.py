@@ -10,12 +10,13 @@ import psutil
 from codestage.analyse.power import minimum_detectable
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
+from codestage.engine.data_steps import model_shape
 from codestage.engine.graph import Supply, training_steps
 from codestage.engine.run import evaluation_tasks
 from codestage.errors import UserError
 from codestage.study.expand import expand, runs
 from codestage.study.load import line_of, load_study
-from codestage.study.models import memory_bytes, shape, train_flops_per_token
+from codestage.study.models import memory_bytes, train_flops_per_token
 from codestage.study.schema import Study
 
 SHARE_OF_PEAK = 0.5
@@ -35,7 +36,7 @@ def plan(study_path: Path) -> dict[str, Any]:
     for task in tasks:
         task["items"] = min(task["items"], study.evaluate.items or task["items"])
     _check_paths(study, study_path)
-    size = shape(study.model, study.tokenizer.vocab_size)
+    size = model_shape(study, study_path)
     arms, all_runs = expand(study), runs(study)
     supply = {
         stage.seq_len: Supply(

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from codestage.data.mixture import check_supply
-from codestage.engine.data_steps import DataSteps, data_steps, shards
+from codestage.engine.data_steps import DataSteps, data_steps, model_shape, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, run_steps
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
@@ -21,7 +21,7 @@ from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import runs
 from codestage.study.load import line_of, load_study
-from codestage.study.models import memory_bytes, shape
+from codestage.study.models import memory_bytes
 from codestage.study.schema import Study
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
@@ -50,7 +50,7 @@ def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEven
         try:
             works, evaluations = _do_steps(study, study_path, store, workers, progress, on_event)
             facts = _facts(study, store, data_steps(study, study_path), progress.seconds)
-            size = shape(study.model, study.tokenizer.vocab_size)
+            size = model_shape(study, study_path)
             write_records(study, runs(study), works, evaluations, store, facts, size)
             _, files = rebuild(folder)
         except Stopped:
@@ -117,7 +117,7 @@ def plan_training(
         held = shards(data, store, length)
         hashes = {n: s.hash for (n, size), s in data.prepared.items() if size == length}
         supply[length] = Supply({n: shard.counts for n, shard in held.items()}, hashes)
-    size = shape(study.model, study.tokenizer.vocab_size)
+    size = model_shape(study, study_path)
     works = training_steps(runs(study), supply, size, max(lengths))
     epochs = {name: source.epochs for name, source in study.sources.items()}
     for stages in works.values():
@@ -144,12 +144,14 @@ def evaluation_steps(
     for stages in works.values():
         for work in stages:
             last = work is stages[-1]
+            chat = study.tokenizer.chat_template and work.stage.kind == "tune"
             cot = [mode for mode in study.evaluate.cot if last or mode != "generated"]
             end = work.segments[-1]
             steps[end.hash] = Step(
                 "evaluate",
                 f"{work.run.name} after {work.stage.name}",
-                {"tasks": tasks, "cot": cot, "n": study.evaluate.items},
+                {"tasks": tasks, "cot": cot, "n": study.evaluate.items}
+                | ({"chat_template": True} if chat else {}),
                 {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash},
                 cost=EVALUATION_TOKENS,
             )
@@ -164,7 +166,7 @@ def _announce(progress: Progress, state: str, on_event: OnEvent) -> None:
 
 
 def _check_memory(study: Study, path: Path, workers: int) -> None:
-    size = shape(study.model, study.tokenizer.vocab_size)
+    size = model_shape(study, path)
     stage = max(study.stages.values(), key=lambda s: s.batch_tokens)
     need = memory_bytes(size, stage.batch_tokens, stage.seq_len) * workers
     free = psutil.virtual_memory().available

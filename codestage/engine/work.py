@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from codestage.data.batches import Batches
+from codestage.data.instruct import PLAIN, Chat
 from codestage.data.mixture import MixturePlan
 from codestage.data.shards import Shard
 from codestage.data.tokenizer import load_tokenizer
@@ -110,14 +111,17 @@ class Workshop:
         from codestage.evaluate.tasks import load_tasks
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        tokenizer = load_tokenizer(self.store.read("tokenizer", step.inputs["tokenizer"]))
-        backend = Backend.load(self.store.read("train", step.inputs["checkpoint"]), tokenizer)
+        folder = self.store.read("tokenizer", step.inputs["tokenizer"])
+        template = Chat(folder) if step.config.get("chat_template") else PLAIN
+        checkpoint = self.store.read("train", step.inputs["checkpoint"])
+        backend = Backend.load(checkpoint, load_tokenizer(folder), marked=template.marked)
         table = evaluate(
             backend,
             load_tasks([name for name, _ in step.config["tasks"]]),
             cot=step.config["cot"],
             seed=0,
             n_items=step.config["n"],
+            template=template,
         )
         pq.write_table(table, out / "items.parquet")
 

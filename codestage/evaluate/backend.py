@@ -25,8 +25,14 @@ class Backend:
     """A causal model and its tokenizer, ready to score and to generate."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Tokenizer, *, batch_tokens: int = 8192
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        *,
+        marked: bool = False,
+        batch_tokens: int = 8192,
     ) -> None:
+        """`marked` contexts bring their own special tokens, as a chat template writes them."""
         self.model = model.eval()
         self.head = model.get_output_embeddings()
         config = model.config
@@ -34,10 +40,14 @@ class Backend:
         self.ends = torch.tensor(ends if isinstance(ends, list) else [ends])
         self.begin = int(self.ends[0]) if config.bos_token_id is None else int(config.bos_token_id)
         self.tokenizer = tokenizer
+        self.tokenizer.encode_special_tokens = not marked
+        self._before = [] if marked else [self.begin]
         self.batch_tokens = batch_tokens
 
     @classmethod
-    def load(cls, checkpoint: Path, tokenizer: Tokenizer | None = None) -> "Backend":
+    def load(
+        cls, checkpoint: Path, tokenizer: Tokenizer | None = None, *, marked: bool = False
+    ) -> "Backend":
         """A model in float32: a folder in Transformers' format (safetensors, no code of its) or a .gguf.
 
         Without a tokenizer the model's own is used.
@@ -59,7 +69,7 @@ class Backend:
                 tokenizer = own.backend_tokenizer
         except Exception as error:  # a broken file makes the readers raise anything
             raise UserError(f"{checkpoint}: no model that Transformers can read: {error}") from None
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, marked=marked)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -74,7 +84,7 @@ class Backend:
         contexts = self.encode([context for context, _ in requests])
         flat = iter(self.encode([c for _, choices in requests for c in choices]))
         trees = [
-            _Tree([self.begin, *context], [next(flat) for _ in choices])
+            _Tree([*self._before, *context], [next(flat) for _ in choices])
             for context, (_, choices) in zip(contexts, requests, strict=True)
         ]
         scores: list[list[Scored]] = [[] for _ in trees]
@@ -112,7 +122,7 @@ class Backend:
         self, prompts: Sequence[str], *, max_new_tokens: int, stop: str | None = None
     ) -> list[tuple[str, int]]:
         """Greedy continuations up to the end token or `stop`: (text, tokens generated)."""
-        encoded = [[self.begin, *ids] for ids in self.encode(prompts)]
+        encoded = [[*self._before, *ids] for ids in self.encode(prompts)]
         texts: list[tuple[str, int]] = [("", 0)] * len(prompts)
         sizes = [len(ids) + max_new_tokens for ids in encoded]
         for indices in _batches(sizes, self.batch_tokens * 2):

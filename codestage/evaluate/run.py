@@ -1,11 +1,12 @@
 """Evaluating one checkpoint: every task, mode and item, as records."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from codestage.data.instruct import response
+from codestage.data.instruct import PLAIN, Template
 from codestage.evaluate.backend import Scored
 from codestage.evaluate.records import CHECKPOINT_SCHEMA
 from codestage.evaluate.scoring import (
@@ -39,6 +40,7 @@ def evaluate(
     seed: int,
     n_items: int | None = None,
     on_part: Callable[[str], None] = lambda part: None,
+    template: Template = PLAIN,
 ) -> pa.Table:
     """Item records of a model on `tasks` in every mode of `cot` (see `records.CHECKPOINT_SCHEMA`).
 
@@ -50,20 +52,21 @@ def evaluate(
         on_part(mode)
         pairs = [(t, item) for t in tasks for item in task_items(t, seed=seed, n=n_items)]
         if mode != "generated":
-            rows += _likelihood_rows(model, pairs, mode)
+            rows += _likelihood_rows(model, pairs, mode, template)
             pairs = [(t, item) for t, item in pairs if t.output_type == "generate_until"]
-        rows += _generation_rows(model, pairs, mode)
+        rows += _generation_rows(model, pairs, mode, template)
     return pa.Table.from_pylist(rows, CHECKPOINT_SCHEMA)
 
 
 def _likelihood_rows(
-    model: Speaker, pairs: Sequence[tuple[Task, Item]], mode: Cot
+    model: Speaker, pairs: Sequence[tuple[Task, Item]], mode: Cot, template: Template
 ) -> list[dict[str, Any]]:
-    requests = [(i.prompt(mode), [response(c) for c in i.choices]) for _, i in pairs]
-    lengths = [1 + len(ids) for ids in model.encode([prompt for prompt, _ in requests])]
+    response = template.response
+    requests = [(i.prompt(mode, template), [response(c) for c in i.choices]) for _, i in pairs]
+    lengths = _lengths(model, [prompt for prompt, _ in requests], template)
     rows = []
     scored = model.loglikelihoods(requests)
-    for (task, item), scores, length in zip(pairs, scored, lengths, strict=True):
+    for (task, item), (prompt, _), scores, length in zip(pairs, requests, scored, lengths, strict=True):
         nats = [s.nats for s in scores]
         right = scores[item.gold]
         values = {
@@ -75,7 +78,7 @@ def _likelihood_rows(
             values["acc"] = choice_accuracy(nats, item.gold)
             values["acc_norm"] = choice_accuracy(per_byte, item.gold)
         best = item.choices[max(range(len(nats)), key=nats.__getitem__)]
-        shared = _shared(task, item, mode, length) | {
+        shared = _shared(task, item, mode, prompt, length) | {
             "output": best,
             "choice_scores": nats,
             "output_tokens": 0,
@@ -86,20 +89,22 @@ def _likelihood_rows(
 
 
 def _generation_rows(
-    model: Speaker, pairs: Sequence[tuple[Task, Item]], mode: Cot
+    model: Speaker, pairs: Sequence[tuple[Task, Item]], mode: Cot, template: Template
 ) -> list[dict[str, Any]]:
     """`acc` and `format`; an answer that cannot be read is wrong, and its status says why."""
     if not pairs:
         return []
     limit = COT_TOKENS if mode == "generated" else max(t.max_new_tokens for t, _ in pairs)
-    prompts = [item.prompt(mode) for _, item in pairs]
-    lengths = [1 + len(ids) for ids in model.encode(prompts)]
+    prompts = [item.prompt(mode, template) for _, item in pairs]
+    lengths = _lengths(model, prompts, template)
     rows = []
     outputs = model.generate(prompts, max_new_tokens=limit)
-    for (task, item), (text, tokens), length in zip(pairs, outputs, lengths, strict=True):
+    for (task, item), prompt, (text, tokens), length in zip(
+        pairs, prompts, outputs, lengths, strict=True
+    ):
         answer, status = read_output(text, cot=mode == "generated")
         right = answer is not None and same_answer(answer, item.answer)
-        shared = _shared(task, item, mode, length) | {
+        shared = _shared(task, item, mode, prompt, length) | {
             "output": text,
             "choice_scores": None,
             "output_tokens": tokens,
@@ -112,7 +117,12 @@ def _generation_rows(
     return rows
 
 
-def _shared(task: Task, item: Item, mode: Cot, prompt_tokens: int) -> dict[str, Any]:
+def _lengths(model: Speaker, prompts: Sequence[str], template: Template) -> list[int]:
+    """Tokens of each prompt, with the begin token that goes before one without special tokens."""
+    return [len(ids) + (not template.marked) for ids in model.encode(prompts)]
+
+
+def _shared(task: Task, item: Item, mode: Cot, prompt: str, prompt_tokens: int) -> dict[str, Any]:
     return {
         "task": task.name,
         "suite": task.suite,
@@ -120,6 +130,6 @@ def _shared(task: Task, item: Item, mode: Cot, prompt_tokens: int) -> dict[str, 
         "item": item.id,
         "cot": mode,
         "gold": item.answer,
-        "prompt_hash": item.prompt_hash(mode),
+        "prompt_hash": hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest(),
         "prompt_tokens": prompt_tokens,
     }

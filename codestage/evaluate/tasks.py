@@ -1,7 +1,6 @@
 """Task definitions: YAML with lm-evaluation-harness's keys, and the items they give."""
 
 import difflib
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from codestage.data import instruct
+from codestage.data.instruct import PLAIN, Template
 from codestage.data.worlds import eval_items
 from codestage.errors import UserError
 from codestage.study.seeds import child
@@ -36,14 +35,11 @@ class Item:
     def gold(self) -> int:
         return self.choices.index(self.answer)
 
-    def prompt(self, cot: Cot) -> str:
+    def prompt(self, cot: Cot, template: Template = PLAIN) -> str:
         """The text the model goes on from."""
         if cot == "supplied":
-            return instruct.prompt(self.instruction, rationale=self.rationale)
-        return instruct.prompt(self.instruction, cot=cot == "generated")
-
-    def prompt_hash(self, cot: Cot) -> str:
-        return hashlib.blake2b(self.prompt(cot).encode(), digest_size=8).hexdigest()
+            return template.prompt(self.instruction, rationale=self.rationale)
+        return template.prompt(self.instruction, cot=cot == "generated")
 
 
 @dataclass(frozen=True)

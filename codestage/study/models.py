@@ -18,6 +18,8 @@ class ModelShape:
     vocab_size: int
     tied: bool
     precision: str
+    marks: tuple[int, int, int] = (0, 0, 1)
+    """Ids of the begin, end and padding tokens."""
 
 
 # (parameters without embeddings, hidden size, layers, heads): depth and width grow together, head
@@ -40,7 +42,7 @@ LADDER = (
 )
 
 
-def shape(model: ModelSpec, vocab_size: int) -> ModelShape:
+def shape(model: ModelSpec, vocab_size: int, marks: tuple[int, int, int] = (0, 0, 1)) -> ModelShape:
     """The shape that `model` asks for; a size takes the ladder's nearest rung, by ratio."""
     if model.size is not None:
         size = model.size
@@ -58,6 +60,7 @@ def shape(model: ModelSpec, vocab_size: int) -> ModelShape:
         vocab_size=vocab_size,
         tied=hidden < 2048,
         precision=model.precision,
+        marks=marks,
     )
 
 

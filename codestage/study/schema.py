@@ -101,11 +101,40 @@ class ModelSpec(Model):
         return self
 
 
-class TokenizerSpec(Model):
-    """One tokenizer for all arms, trained on the study's sources."""
+class HubModel(Model):
+    """A model on the Hugging Face hub."""
 
-    train: Literal["bpe"]
-    vocab_size: int = Field(ge=300, le=1_000_000)
+    id: str
+    revision: str | None = Field(
+        None, description="a commit: without it what is there may change unseen"
+    )
+
+
+class HubSpec(HubModel):
+    """A Hugging Face data set: by its id, or a folder of its files."""
+
+    split: str = "train"
+    config: str | None = None
+
+
+class TokenizerSpec(Model):
+    """One tokenizer for all arms: trained on the study's sources, or one that exists already."""
+
+    train: Literal["bpe"] | None = None
+    vocab_size: int | None = Field(None, ge=300, le=1_000_000, description="goes with train")
+    path: str | None = Field(None, description="folder of a tokenizer, or a .gguf that holds one")
+    hub: HubModel | None = Field(None, description="a model whose tokenizer is taken")
+    chat_template: bool = Field(False, description="write instructions as its chat template does")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "TokenizerSpec":
+        if [self.train, self.path, self.hub].count(None) != 2:
+            raise ValueError("give exactly one of train, path, hub")
+        if (self.train is None) != (self.vocab_size is None):
+            raise ValueError("vocab_size goes with train: bpe, which needs it")
+        if self.train and self.chat_template:
+            raise ValueError("a tokenizer that is trained here has no chat template; leave it out")
+        return self
 
 
 class Procedural(Model):
@@ -120,15 +149,6 @@ class Procedural(Model):
         0.0, ge=0, le=1, description="share of problems with something unrelated in them"
     )
     seed: int = 0
-
-
-class HubSpec(Model):
-    """A Hugging Face data set: by its id, or a folder of its files."""
-
-    id: str
-    split: str = "train"
-    config: str | None = None
-    revision: str | None = Field(None, description="a commit: without it the data may change unseen")
 
 
 class GymSpec(Model):

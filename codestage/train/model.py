@@ -67,12 +67,13 @@ def build_model(shape: ModelShape, seq_len: int, seed: int) -> PreTrainedModel:
 
 def _config(shape: ModelShape, seq_len: int) -> PretrainedConfig:
     """The family's own configuration, without dropout: a small model sees no document twice."""
+    begin, end, pad = shape.marks
     common: dict[str, Any] = {
         "vocab_size": shape.vocab_size,
         "tie_word_embeddings": shape.tied,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 1,
+        "bos_token_id": begin,
+        "eos_token_id": end,
+        "pad_token_id": pad,
     }
     if shape.family == "gpt2":
         return GPT2Config(

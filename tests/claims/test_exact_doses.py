@@ -30,7 +30,7 @@ def shard(number, seq_len, counts=None, *, n_rows=0):
     mask = None if counts is None else (tokens % 2).astype(np.uint8)
     counts = None if counts is None else np.array(counts, np.int32)
     held = RowCounts(rows, seq_len, counts)
-    return SimpleNamespace(tokens=tokens, mask=mask, counts=held, rows=rows, seq_len=seq_len)
+    return SimpleNamespace(tokens=tokens, mask=mask, counts=held, rows=rows, seq_len=seq_len, marks=OWN)
 
 
 @st.composite

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from codestage.data.instruct import response
+from codestage.data.instruct import PLAIN
 from codestage.evaluate.backend import Scored
 from codestage.evaluate.run import evaluate
 from codestage.evaluate.tasks import all_tasks, task_items
@@ -28,7 +28,7 @@ class Speaker:
         scores = []
         for prompt, choices in requests:
             _, _, believed = self.beliefs[prompt]
-            wanted = None if believed is None else response(believed)
+            wanted = None if believed is None else PLAIN.response(believed)
             scores.append([Scored(-0.01 if c == wanted else -9.0, 3) for c in choices])
         return scores
 
@@ -37,7 +37,7 @@ class Speaker:
         for prompt in prompts:
             mode, item, believed = self.beliefs[prompt]
             steps = item.rationale if mode == "generated" else None
-            texts.append(("", 0) if believed is None else (response(believed, rationale=steps), 3))
+            texts.append(("", 0) if believed is None else (PLAIN.response(believed, rationale=steps), 3))
         return texts
 
     def encode(self, texts):

@@ -24,7 +24,7 @@ def shard(first, *, counts=None):
     tokens = np.repeat(first + np.arange(ROWS)[:, None], SEQ_LEN + 1, axis=1)
     mask = None if counts is None else np.ones(tokens.shape, np.uint8)
     held = RowCounts(ROWS, SEQ_LEN, counts)
-    return SimpleNamespace(tokens=tokens, mask=mask, counts=held, rows=ROWS, seq_len=SEQ_LEN)
+    return SimpleNamespace(tokens=tokens, mask=mask, counts=held, rows=ROWS, seq_len=SEQ_LEN, marks=OWN)
 
 
 SHARDS = {

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan, RowCounts, row_of
+from codestage.data.tokenizer import OWN
 
 
 def slow(row, mask, tokens):
@@ -20,7 +21,7 @@ def slow(row, mask, tokens):
         if row[place] == 0 or place == 0:
             document, position = document + 1, 0
         inputs.append(row[place])
-        labels.append(row[place + 1] if mask is None or mask[place + 1] else -100)
+        labels.append(row[place + 1] if mask is None or mask[place + 1] & 1 else -100)
         documents.append(document)
         positions.append(position)
         position += 1
@@ -32,10 +33,12 @@ def slow(row, mask, tokens):
 def test_batches_equal_a_slow_reading_of_the_format(seed, seq_len, per_batch, masked):
     generator = np.random.default_rng(seed)
     tokens = generator.choice([0, 2, 3, 4], (9, seq_len + 1)).astype(np.uint16)
-    mask = generator.integers(0, 2, tokens.shape, np.uint8) if masked else None
+    mask = None
+    if masked:
+        mask = generator.integers(0, 2, tokens.shape, np.uint8) | np.uint8(2) * (tokens == 0)
     counts = generator.integers(1, seq_len + 1, 9) if masked else None
     rows = RowCounts(9, seq_len, counts)
-    shard = SimpleNamespace(tokens=tokens, mask=mask, rows=9, seq_len=seq_len)
+    shard = SimpleNamespace(tokens=tokens, mask=mask, rows=9, seq_len=seq_len, marks=OWN)
     asked = int(generator.integers(1, 15 * seq_len))
     phase = SimpleNamespace(tokens=asked, by_source={"a": asked})
     plan = MixturePlan([phase], "even", {"a": rows}, seed=seed)
@@ -59,7 +62,9 @@ def test_batches_equal_a_slow_reading_of_the_format(seed, seq_len, per_batch, ma
 def test_there_is_no_batch_after_the_last():
     phase = SimpleNamespace(tokens=10, by_source={"a": 10})
     plan = MixturePlan([phase], "even", {"a": RowCounts(5, 4)}, seed=0)
-    shard = SimpleNamespace(tokens=np.full((5, 5), 7, np.uint16), mask=None, rows=5, seq_len=4)
+    shard = SimpleNamespace(
+        tokens=np.full((5, 5), 7, np.uint16), mask=None, rows=5, seq_len=4, marks=OWN
+    )
     batches = Batches(plan, {"a": shard}, rows_per_batch=2)
     assert batches.n_batches == 2
     for number in (2, -1):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codestage.data.instruct import prompt, response, split_response
+from codestage.data.instruct import PLAIN, split_response
 from codestage.data.shards import Shard, _fit, prepare_documents, prepare_examples
 from codestage.data.sources import Document, Example
 from codestage.data.tokenizer import train_tokenizer
@@ -49,6 +49,8 @@ def test_rows_of_examples_hold_them_whole_and_mask_all_but_the_responses(tmp_pat
         assert row[0] == row[count] == 0
         assert (row[count + 1 :] == 1).all()
         assert not mask[count + 1 :].any()
+        assert np.array_equal(np.flatnonzero(mask & 2), np.flatnonzero(row == 0)[:-1])
+        mask = mask & 1
         for start, end in itertools.pairwise(np.flatnonzero(row == 0)):
             asked = mask[start + 1 : end] == 0
             assert mask[end] == 1  # the end of the response is predicted
@@ -56,7 +58,10 @@ def test_rows_of_examples_hold_them_whole_and_mask_all_but_the_responses(tmp_pat
             part = row[start + 1 : end]
             seen.append((tokenizer.decode(part[asked]), tokenizer.decode(part[~asked])))
     told = [
-        (prompt(e.prompt, cot=e.rationale is not None), response(e.response, rationale=e.rationale))
+        (
+            PLAIN.prompt(e.prompt, cot=e.rationale is not None),
+            PLAIN.response(e.response, rationale=e.rationale),
+        )
         for e in CHAT
     ]
     assert sorted(seen) == sorted(told)
@@ -65,8 +70,8 @@ def test_rows_of_examples_hold_them_whole_and_mask_all_but_the_responses(tmp_pat
 
 
 def test_a_rationale_is_part_of_the_response_and_comes_off_again():
-    assert split_response(response("So.", rationale="Think.")) == ("Think.", "So.")
-    assert prompt("Why?", cot=True) != prompt("Why?")
+    assert split_response(PLAIN.response("So.", rationale="Think.")) == ("Think.", "So.")
+    assert PLAIN.prompt("Why?", cot=True) != PLAIN.prompt("Why?")
 
 
 def test_examples_longer_than_a_row_are_counted(tmp_path, tokenizer):
