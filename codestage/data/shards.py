@@ -271,7 +271,9 @@ def _encoded(
     """Chunks with the encodings of their texts; the next one is encoded while one is worked on."""
 
     def encode(chunk: list[T]) -> list[Encoding]:
-        found: list[Encoding] = tokenizer.encode_batch_fast([t for item in chunk for t in texts(item)])
+        found: list[Encoding] = tokenizer.encode_batch_fast(
+            [t for item in chunk for t in texts(item)], add_special_tokens=False
+        )
         return found
 
     with ThreadPoolExecutor(1) as ahead:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.data.tokenizer import OWN
 
 PER_SOURCE = 1_000_000
 

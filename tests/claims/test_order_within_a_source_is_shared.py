@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.data.tokenizer import OWN
 
 SEQ_LEN, ROWS = 4, 23
 
