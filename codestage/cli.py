@@ -186,6 +186,8 @@ def data(
     ]
     show_table("", columns, shown)
     for row in rows:
+        for task, documents in row["training"].items():
+            print(f"{row['source']}: {documents:,} documents of the training split of {task}")
         for example in row["examples"][:5]:
             print(f"{row['source']}: {example['document']}: {example['rule']}: {example['why']}")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from codestage.data.classify import kind_of, subject_of
+from codestage.data.decontaminate import Overlap
 from codestage.data.perturb import compiles, perturb
 from codestage.data.sources import Document, Example, Item
 from codestage.study.schema import CleanSpec, SourceSpec
@@ -26,7 +27,9 @@ class Ledger:
     kinds: dict[str, int] = field(default_factory=dict)
     """Kept documents by what they are: code, code-text, markup, math, text."""
     contaminated: dict[str, int] = field(default_factory=dict)
-    """Evaluation item -> documents that held it; all of them were removed."""
+    """Evaluation item -> documents that held it, word for word or nearly; all were removed."""
+    training: dict[str, int] = field(default_factory=dict)
+    """Task -> kept documents that hold an example of its training split, word for word or nearly."""
     transformed: dict[str, int] = field(default_factory=dict)
     """Of a perturbed source: documents changed, left as they were, still Python."""
 
@@ -35,6 +38,14 @@ class Ledger:
         self.removed[rule] = self.removed.get(rule, 0) + 1
         if self.removed[rule] <= EXAMPLES:
             self.examples.append({"document": document, "rule": rule, "why": why})
+
+    def overlap(self, found: Overlap) -> None:
+        """Count the removal of a document that holds evaluation items."""
+        rule = "evaluation item" if found.items else "near evaluation item"
+        items = found.items + found.nearly
+        self.remove(rule, found.document, ", ".join(items[:5]))
+        for item in items:
+            self.contaminated[item] = self.contaminated.get(item, 0) + 1
 
     def keep(self, item: Item) -> None:
         self.kept += 1

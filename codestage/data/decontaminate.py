@@ -1,8 +1,9 @@
-"""Finding evaluation items in training data, by word n-grams, in one pass over the documents."""
+"""Finding evaluation items in training data, word for word or nearly, in one pass over the documents."""
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from codestage.data.sources import Item
@@ -12,6 +13,9 @@ WORDS = re.compile(r"\w+")
 SHORT, GRAM, PROBE = 40, 13, 8
 """Items of up to 40 words are looked for whole, by their first 8 words; longer ones by 13 in a row, the
 length that Brown et al. 2020 (GPT-3, appendix C) used."""
+SHINGLE, NEAR, FEWEST, SHARED = 5, 0.55, 16, 3
+"""Nearly: more than half of an item's runs of 5 words, so that three changed words in forty do not hide it.
+Runs that more than 3 items share count for nothing, and an item needs 16 of its own."""
 
 
 def normalise(text: str) -> list[str]:
@@ -21,22 +25,15 @@ def normalise(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Overlap:
-    """A document that holds an evaluation item."""
+    """A document that holds evaluation items, word for word or nearly."""
 
     document: str
     items: tuple[str, ...]
-
-
-@dataclass
-class Findings:
-    """What was looked at and what was taken out."""
-
-    documents: int = 0
-    removed: list[Overlap] = field(default_factory=list)
+    nearly: tuple[str, ...]
 
 
 class Index:
-    """Evaluation items by their words.
+    """Items by their words.
 
     A document holds an item of up to `SHORT` words if all of them stand in it in a row. It holds a
     longer item if any `GRAM` of its words in a row stand in it that no other item has (wording that
@@ -46,22 +43,23 @@ class Index:
     def __init__(self, items: Mapping[str, str]) -> None:
         self._probes: dict[tuple[str, ...], list[tuple[str, tuple[str, ...]]]] = {}
         grams: dict[tuple[str, ...], list[str]] = {}
-        for name, text in items.items():
-            words = tuple(normalise(text))
+        split = {name: tuple(normalise(text)) for name, text in items.items()}
+        for name, words in split.items():
             if not words:
                 continue
             if len(words) <= SHORT:
                 self._probes.setdefault(words[:PROBE], []).append((name, words))
             else:
-                for gram in {words[i : i + GRAM] for i in range(len(words) - GRAM + 1)}:
+                for gram in set(_runs(words, GRAM)):
                     grams.setdefault(gram, []).append(name)
         for gram, names in grams.items():
             if len(names) == 1:
                 self._probes.setdefault(gram, []).append((names[0], gram))
         self._lengths = sorted({len(probe) for probe in self._probes})
+        self._near = _Shingles(split)
 
-    def find(self, text: str) -> tuple[str, ...]:
-        """Names of the items that `text` holds."""
+    def find(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the items that `text` holds: (word for word, nearly)."""
         words = tuple(normalise(text))
         found: dict[str, None] = {}
         for length in self._lengths:
@@ -69,14 +67,55 @@ class Index:
                 for name, whole in self._probes.get(words[i : i + length], ()):
                     if words[i : i + len(whole)] == whole:
                         found[name] = None
-        return tuple(found)
+        return tuple(found), tuple(name for name in self._near.find(words) if name not in found)
 
 
-def decontaminate(documents: Iterable[T], index: Index, findings: Findings) -> Iterator[T]:
-    """The documents that hold no evaluation item, one at a time; `findings` takes what was removed."""
+class _Shingles:
+    """Items by their runs of `SHINGLE` words, without those that many items share."""
+
+    def __init__(self, items: Mapping[str, tuple[str, ...]]) -> None:
+        names: dict[tuple[str, ...], list[str]] = {}
+        for name, words in items.items():
+            for run in set(_runs(words, SHINGLE)):
+                names.setdefault(run, []).append(name)
+        own = {run: found for run, found in names.items() if len(found) <= SHARED}
+        count: dict[str, int] = {}
+        for found in own.values():
+            for name in found:
+                count[name] = count.get(name, 0) + 1
+        self._needed = {name: math.ceil(NEAR * n) for name, n in count.items() if n >= FEWEST}
+        self._reach = {name: 2 * len(items[name]) for name in self._needed}
+        self._items = {run: kept for run, found in own.items() if (kept := self._long_enough(found))}
+
+    def _long_enough(self, names: list[str]) -> list[str]:
+        return [name for name in names if name in self._needed]
+
+    def find(self, words: tuple[str, ...]) -> Iterator[str]:
+        """Items of which enough runs stand within twice the item's length."""
+        hits: dict[str, dict[tuple[str, ...], int]] = {}
+        for i, run in enumerate(_runs(words, SHINGLE)):
+            for name in self._items.get(run, ()):
+                hits.setdefault(name, {})[run] = i
+        for name, places in hits.items():
+            needed = self._needed[name]
+            if len(places) < needed:
+                continue
+            at = sorted(places.values())
+            if any(b - a <= self._reach[name] for a, b in zip(at, at[needed - 1 :], strict=False)):
+                yield name
+
+
+def _runs(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:
+    return (words[i : i + length] for i in range(len(words) - length + 1))
+
+
+def decontaminate(
+    documents: Iterable[T], index: Index, removed: Callable[[Overlap], None]
+) -> Iterator[T]:
+    """The documents that hold no evaluation item, one at a time; `removed` is told of the others."""
     for document in documents:
-        findings.documents += 1
-        if found := index.find(document.content.replace("\x1f", " ")):
-            findings.removed.append(Overlap(document.id, found))
+        items, nearly = index.find(document.content.replace("\x1f", " "))
+        if items or nearly:
+            removed(Overlap(document.id, items, nearly))
         else:
             yield document

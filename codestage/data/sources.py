@@ -70,7 +70,7 @@ class Example:
 
 
 Item = Document | Example
-META = ("license", "language", "path")
+META = ("license", "language", "path", "skill")
 
 
 def read_source(spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codestage.data.clean import Ledger, clean
-from codestage.data.decontaminate import Findings, Index, decontaminate
+from codestage.data.decontaminate import Index, Overlap, decontaminate
 from codestage.data.disk import file_digest
 from codestage.data.duplicates import near_duplicates
 from codestage.data.files import find
 from codestage.data.instruct import PLAIN, Chat
 from codestage.data.shards import Shard, prepare_documents, prepare_examples
 from codestage.data.shuffle import from_row, shuffled
-from codestage.data.sources import Item, read_source, source_files
+from codestage.data.sources import Example, Item, read_source, source_files
 from codestage.data.tokenizer import (
     Marks,
     existing_tokenizer,
@@ -72,10 +72,13 @@ class DataSteps:
 def data_steps(study: Study, study_path: Path) -> DataSteps:
     """Steps for every source that some arm uses."""
     tasks = load_tasks(study.evaluate.suites)
+    splits = {name: _split(path, study_path) for name, path in study.evaluate.training_splits.items()}
     items = Step(
         "items",
         "evaluation items",
-        {"tasks": [[t.name, t.version] for t in tasks], "n": study.evaluate.items},
+        {"tasks": [[t.name, t.version] for t in tasks], "n": study.evaluate.items}
+        | ({"training_splits": {n: files for n, (_, files) in splits.items()}} if splits else {}),
+        payload=({n: spec for n, (spec, _) in splits.items()}, str(study_path)),
     )
     needs = _needs(study)
     documents = {name: _documents_step(study.sources[name], name, study_path, items) for name in needs}
@@ -191,42 +194,93 @@ def _place(study_path: Path, source: str) -> str:
     return f"{study_path}:{line_of(study_path, ('sources', source))}"
 
 
+def _split(path: str, study_path: Path) -> tuple[SourceSpec, list[str]]:
+    """A task's training split as a source, and the identity of its files."""
+    spec = SourceSpec(domain="training", format="instruct", path=path)
+    try:
+        return spec, [f.identity() for f in source_files(spec, study_path.parent)]
+    except UserError as error:
+        line = line_of(study_path, ("evaluate", "training_splits"))
+        raise UserError(f"{study_path}:{line}: {error}") from None
+
+
 def make_items(step: Step, store: Store, out: Path, tasks: list[Task]) -> None:
-    """Freeze the evaluation items: `items.json`, task -> list of items."""
+    """Freeze the evaluation items: `items.json`, task -> list of items; and what the tasks' training
+    splits ask: `training.json`, task -> list of prompts.
+    """
     frozen = {
         task.name: [asdict(i) for i in task_items(task, seed=0, n=step.config["n"])] for task in tasks
     }
     (out / "items.json").write_text(json.dumps(frozen, indent=0, ensure_ascii=False))
+    splits, path = step.payload
+    asked = {
+        name: [e.prompt for e in read_source(spec, Path(path).parent) if isinstance(e, Example)]
+        for name, spec in splits.items()
+    }
+    (out / "training.json").write_text(json.dumps(asked, ensure_ascii=False))
 
 
 def make_documents(step: Step, store: Store, out: Path) -> None:
     """Read and clean a source, take out what holds an evaluation item, and write the rest, shuffled.
 
-    One document at a time: memory does not grow with the source.
+    One document at a time: memory does not grow with the source. `ledger.json` counts what was removed;
+    `overlaps.jsonl` lists each document that held an evaluation item, with the items.
     """
     spec, path, name = step.payload
-    items = json.loads((store.read("items", step.inputs["items"]) / "items.json").read_text())
+    frozen = store.read("items", step.inputs["items"])
+    items = json.loads((frozen / "items.json").read_text())
     index = Index({i["id"]: i["instruction"] for task in items.values() for i in task})
-    ledger, findings = Ledger(), Findings()
+    ledger = Ledger()
     work = out.parent  # for what is not kept
-    try:
-        found = read_source(spec, Path(path).parent, _bad_rows(spec, ledger))
-        clear = decontaminate(clean(found, spec, ledger), index, findings)
-        exact = spec.clean is not None and spec.clean.exact_duplicates
-        told = _duplicates(ledger) if exact else None
-        documents = shuffled(clear, "documents", work, told)
-        if spec.clean is not None and spec.clean.near_duplicates:
-            documents = _without_near_duplicates(documents, spec.clean.near_duplicates, work, ledger)
-        _write_documents(documents, out / "documents.parquet", ledger)
-    except UserError as error:
-        raise UserError(f"{_place(Path(path), name)}: source {name!r}: {error}") from None
+    with (out / "overlaps.jsonl").open("w", encoding="utf-8") as overlaps:
+
+        def overlapping(found: Overlap) -> None:
+            overlaps.write(json.dumps(asdict(found), ensure_ascii=False) + "\n")
+            ledger.overlap(found)
+
+        try:
+            found = read_source(spec, Path(path).parent, _bad_rows(spec, ledger))
+            clear = decontaminate(clean(found, spec, ledger), index, overlapping)
+            exact = spec.clean is not None and spec.clean.exact_duplicates
+            told = _duplicates(ledger) if exact else None
+            documents = shuffled(clear, "documents", work, told)
+            if spec.clean is not None and spec.clean.near_duplicates:
+                documents = _without_near_duplicates(documents, spec.clean.near_duplicates, work, ledger)
+            _write_documents(
+                TrainingSplits(frozen).seen(documents, ledger), out / "documents.parquet", ledger
+            )
+        except UserError as error:
+            raise UserError(f"{_place(Path(path), name)}: source {name!r}: {error}") from None
     if not ledger.kept:
-        raise UserError(f"{_place(Path(path), name)}: source {name!r} {_why_empty(ledger, findings)}")
-    for overlap in findings.removed:
-        ledger.remove("evaluation item", overlap.document, ", ".join(overlap.items[:5]))
-        for item in overlap.items:
-            ledger.contaminated[item] = ledger.contaminated.get(item, 0) + 1
+        raise UserError(f"{_place(Path(path), name)}: source {name!r} {_why_empty(ledger)}")
     (out / "ledger.json").write_text(json.dumps(asdict(ledger), indent=1))
+
+
+class TrainingSplits:
+    """The training splits of the study's tasks: their files, and the skills of procedural tasks."""
+
+    def __init__(self, items: Path) -> None:
+        asked = json.loads((items / "training.json").read_text())
+        self._task = {
+            f"{task} {i}": task for task, prompts in asked.items() for i in range(len(prompts))
+        }
+        self._index = Index(
+            {f"{t} {i}": p for t, prompts in asked.items() for i, p in enumerate(prompts)}
+        )
+        tasks = json.loads((items / "step.json").read_text())["config"]["tasks"]
+        skills = [(t.procedural[0], t.name) for t in load_tasks([name for name, _ in tasks])]
+        self._skills = dict(skills)
+
+    def seen(self, documents: Iterable[Item], ledger: Ledger) -> Iterator[Item]:
+        """All documents; the ledger counts those that hold an example of a training split."""
+        for document in documents:
+            exact, nearly = self._index.find(document.content.replace("\x1f", " "))
+            tasks = {self._task[name] for name in (*exact, *nearly)}
+            if document.meta.get("skill") in self._skills:
+                tasks.add(self._skills[document.meta["skill"]])
+            for task in sorted(tasks):
+                ledger.training[task] = ledger.training.get(task, 0) + 1
+            yield document
 
 
 def _bad_rows(spec: SourceSpec, ledger: Ledger) -> Callable[[str], None] | None:
@@ -239,13 +293,10 @@ def _duplicates(ledger: Ledger) -> Callable[[Item, Item], None]:
     return lambda item, kept: ledger.remove("exact duplicate", item.id, f"says what {kept.id} says")
 
 
-def _why_empty(ledger: Ledger, findings: Findings) -> str:
+def _why_empty(ledger: Ledger) -> str:
     if not ledger.read:
         return "holds no documents; check the path or drop it"
-    removed = dict(ledger.removed)
-    if findings.removed:
-        removed["evaluation item"] = len(findings.removed)
-    told = ", ".join(f"{rule} {count:,}" for rule, count in removed.items())
+    told = ", ".join(f"{rule} {count:,}" for rule, count in ledger.removed.items())
     return f"has {ledger.read:,} documents, and none is left after cleaning (removed: {told})"
 
 

@@ -199,7 +199,7 @@ def _facts(study: Study, store: Store, data: DataSteps, seconds: float) -> dict[
     for name, step in data.documents.items():
         folder = store.read("documents", step.hash)
         ledger = json.loads((folder / "ledger.json").read_text())
-        ledgers[name] = {key: ledger[key] for key in ("read", "kept", "removed", "kinds")}
+        ledgers[name] = {key: ledger[key] for key in ("read", "kept", "removed", "kinds", "training")}
     return {
         "data": ledgers,
         "machine": {

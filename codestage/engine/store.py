@@ -15,10 +15,10 @@ from codestage.errors import RunError
 from codestage.study.identity import digest, plain
 
 VERSIONS = {
-    "items": 1,
-    "documents": 2,
+    "items": 2,
+    "documents": 3,
     "tokenizer": 1,
-    "prepare": 1,
+    "prepare": 2,
     "train": 1,
     "evaluate": 1,
 }

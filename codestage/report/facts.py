@@ -256,10 +256,11 @@ def cleaning(records: Records) -> Section | None:
     sources: Mapping[str, Any] = records.study.get("data") or {}
     if not sources:
         return None
-    found = sum(int(s["removed"].get("evaluation item", 0)) for s in sources.values())
+    rules = ("evaluation item", "near evaluation item")
+    found = sum(int(s["removed"].get(rule, 0)) for s in sources.values() for rule in rules)
     said = (
-        f"{plural(found, 'document')} that held an evaluation item {'was' if found == 1 else 'were'} "
-        "found and taken out before training."
+        f"{plural(found, 'document')} that held an evaluation item, word for word or nearly, "
+        f"{'was' if found == 1 else 'were'} found and taken out before training."
         if found
         else "Every document was searched for the evaluation items; none was found."
     )
@@ -272,9 +273,25 @@ def cleaning(records: Records) -> Section | None:
         domain = str((records.study.get("domains") or {}).get(name, DASH))
         rows.append([name, domain, told, removed, f"{source['read']:,}", f"{source['kept']:,}"])
         data.append([name, domain, told, removed, source["read"], source["kept"]])
+    said += _training_splits(sources)
     head = ["source", "domain", "of which, by rule", "removed", "documents read", "kept"]
     table = Table("data", "Documents of each source", head, rows, data, 4)
     return Section("data", "The data", (said,), tables=[table])
+
+
+def _training_splits(sources: Mapping[str, Any]) -> str:
+    """Which tasks' training splits are in the data, and where."""
+    told = {}
+    for name, source in sources.items():
+        for task, documents in (source.get("training") or {}).items():
+            told.setdefault(task, []).append(f"{name} ({documents:,})")
+    if not told:
+        return ""
+    parts = "; ".join(f"{task}: {listed(where)}" for task, where in sorted(told.items()))
+    return (
+        " The training splits of these tasks are in the data, so that their scores measure what was "
+        f"taught as well as what carries over; documents of each source: {parts}."
+    )
 
 
 def cost(records: Records) -> Section:

@@ -333,6 +333,9 @@ class EvaluateSpec(Model):
     suites: tuple[str, ...] = Field(min_length=1)
     cot: tuple[Literal["off", "supplied", "generated"], ...] = ("off",)
     items: Annotated[int, Field(ge=2)] | None = Field(None, description="items a task")
+    training_splits: dict[str, str] = Field(
+        default_factory=dict, description="task -> files of its training split, looked for in the data"
+    )
 
 
 class Study(Model):

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codestage.data.decontaminate import Findings, Index
+from codestage.data.decontaminate import Index
 from codestage.data.decontaminate import decontaminate as stream
 from codestage.data.sources import Document, Example
 
@@ -13,8 +13,8 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
 
 
 def decontaminate(documents, index):
-    findings = Findings()
-    return list(stream(documents, index, findings)), findings
+    removed = []
+    return list(stream(documents, index, removed.append)), removed
 
 
 def prose(generator, words):
@@ -39,10 +39,9 @@ def test_a_planted_item_is_found_and_only_it(seed, words, disguise):
     documents[where] = Document(
         "x", prose(generator, 20) + " " + told[disguise] + " " + prose(generator, 9)
     )
-    kept, findings = decontaminate(documents, Index(items))
-    assert [(o.document, o.items) for o in findings.removed] == [("x", ("planted",))]
+    kept, removed = decontaminate(documents, Index(items))
+    assert [(o.document, o.items) for o in removed] == [("x", ("planted",))]
     assert list(kept) == documents[:where] + documents[where + 1 :]
-    assert findings.documents == len(documents)
 
 
 @given(st.integers(0, 2**32))
@@ -54,8 +53,8 @@ def test_nothing_is_found_in_a_clean_corpus(seed):
     start = " ".join(documents[0].text.split()[:12])
     items = {f"item{i}": prose(generator, 15) for i in range(20)}
     items["same beginning"] = start + " " + prose(generator, 20)
-    kept, findings = decontaminate(documents, Index(items))
-    assert not findings.removed
+    kept, removed = decontaminate(documents, Index(items))
+    assert not removed
     assert list(kept) == documents
 
 
@@ -63,8 +62,8 @@ def test_a_changed_word_does_not_hide_a_long_item():
     generator = random.Random(4)
     words = prose(generator, 60).split()
     changed = " ".join([*words[:50], "other", *words[51:]])
-    _, findings = decontaminate([Document("x", changed)], Index({"long": " ".join(words)}))
-    assert [o.document for o in findings.removed] == ["x"]
+    _, removed = decontaminate([Document("x", changed)], Index({"long": " ".join(words)}))
+    assert [o.document for o in removed] == ["x"]
 
 
 def test_wording_that_many_long_items_share_is_no_overlap():
@@ -73,8 +72,8 @@ def test_wording_that_many_long_items_share_is_no_overlap():
     template = prose(generator, 30)
     items = {f"item{i}": f"{template} {prose(generator, 20)}" for i in range(4)}
     documents = [Document("template", template + " and more"), Document("item", items["item2"])]
-    _, findings = decontaminate(documents, Index(items))
-    assert [(o.document, o.items) for o in findings.removed] == [("item", ("item2",))]
+    _, removed = decontaminate(documents, Index(items))
+    assert [(o.document, o.items) for o in removed] == [("item", ("item2",))]
 
 
 def test_instructions_are_searched_as_a_whole():
@@ -83,6 +82,31 @@ def test_instructions_are_searched_as_a_whole():
     )
     clean = Example("b", "Who wrote the song of the nine large stones?", "Ada wrote it")
     index = Index({"q": "who wrote the song of the SEVEN small stones"})
-    kept, findings = decontaminate([example, clean], index)
-    assert [o.document for o in findings.removed] == ["a"]
+    kept, removed = decontaminate([example, clean], index)
+    assert [o.document for o in removed] == ["a"]
     assert list(kept) == [clean]
+
+
+@given(st.integers(0, 2**32), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_an_item_of_forty_words_is_found_with_up_to_three_of_them_changed(seed, changes):
+    generator = random.Random(seed)
+    items = {f"item{i}": prose(generator, 40) for i in range(5)}
+    words = items["item3"].split()
+    for place in generator.sample(range(40), changes):
+        words[place] = "changed"
+    text = f"{prose(generator, 300)} {' '.join(words)} {prose(generator, 300)}"
+    _, removed = decontaminate([Document("x", text)], Index(items))
+    assert [(o.items + o.nearly) for o in removed] == [("item3",)]
+    assert bool(removed[0].nearly) == bool(changes)
+
+
+def test_an_items_words_scattered_over_a_long_document_are_no_overlap():
+    generator = random.Random(6)
+    item = prose(generator, 40).split()
+    pieces = [" ".join(item[i : i + 8]) for i in range(0, 40, 4)]
+    text = " ".join(f"{piece} {prose(generator, 100)}" for piece in pieces)
+    _, removed = decontaminate([Document("x", text)], Index({"item": " ".join(item)}))
+    assert not removed
+    _, removed = decontaminate([Document("x", " ".join(pieces))], Index({"item": " ".join(item)}))
+    assert [o.nearly for o in removed] == [("item",)]

@@ -87,7 +87,8 @@ def corpus(
     noise: float = 0.0,
     seed: int = 0,
 ) -> Iterator[Mapping[str, str | None]]:
-    """`documents` rows: `{"text"}` for prose and programs, `{"prompt", "response", "rationale"}` else.
+    """`documents` rows: `{"text"}` for prose and programs, `{"prompt", "response", "rationale"}` else,
+    each with its `skill`.
 
     `noise` is the share of problems with a sentence (or a comment) that has nothing to do with them.
     Every form draws its own problems from the same skills and depths; problems that are about code
@@ -101,15 +102,16 @@ def corpus(
     unrelated = random.Random(child(seed, form, "noise"))
     drawn = (_with_noise(next(stream), unrelated, noise) for _ in range(documents))
     if form == "prose":
-        yield from ({"text": prose(e, rng)} for e in drawn)
+        yield from ({"text": prose(e, rng), "skill": e.skill} for e in drawn)
     elif form == "chat":
         for e in drawn:
-            yield chat(e, cot=rng.random() < cot)
+            yield chat(e, cot=rng.random() < cot) | {"skill": e.skill}
     else:
         while batch := [e for _, e in zip(range(BATCH), drawn, strict=False)]:
             check_outputs(batch)
             for e in batch:
-                yield {"text": program(e, rng)} if form == "programs" else code_chat(e, rng, cot)
+                row = {"text": program(e, rng)} if form == "programs" else code_chat(e, rng, cot)
+                yield row | {"skill": e.skill}
 
 
 def _with_noise(episode: Episode, rng: random.Random, share: float) -> Episode:

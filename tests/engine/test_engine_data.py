@@ -1,0 +1,60 @@
+"""The data steps: what is removed, listed, counted, and the same again."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from codestage.engine.mix import inspect
+from codestage.errors import UserError
+
+
+def study(tmp_path: Path, **changes: str) -> Path:
+    text = TINY
+    for old, new in changes.values():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "tiny.yaml").write_text(text)
+    return tmp_path / "tiny.yaml"
+
+
+def test_documents_with_items_are_listed_and_training_splits_are_counted(tmp_path):
+    path = study(
+        tmp_path,
+        source=("procedural: {form: prose, documents: 300, depth: [1, 1]}", "path: prose.jsonl"),
+        split=("items: 4}", "items: 4, training_splits: {sums: sums.jsonl.gz}}"),
+    )
+    asked = [f"Ann has {i} apples and gets {i + 3} more from Bob, how many has she?" for i in range(40)]
+    with gzip.open(tmp_path / "sums.jsonl.gz", "wt") as file:
+        for question in asked:
+            file.write(json.dumps({"question": question, "answer": "#### 3"}) + "\n")
+    tales = [f"The cat of house {i} sleeps all day and dreams of fish and rain." for i in range(200)]
+    texts = [*tales, "Once more: " + asked[7] + " She has ten.", asked[9].upper()]
+    out = tmp_path / "out"
+    (tmp_path / "prose.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in texts))
+    before = {row["source"]: row for row in inspect(path, out=out)}
+    assert before["prose"]["training"] == {"sums": 2}
+    assert before["prose"]["removed"] == {}
+    (item, *_) = json.loads(next(out.glob("store/items/*/items.json")).read_text())["coin_flip"]
+    (tmp_path / "prose.jsonl").write_text(
+        "\n".join(json.dumps({"text": t}) for t in [*texts, f"Well. {item['instruction']} No."])
+    )
+    after = {row["source"]: row for row in inspect(path, out=out)}
+    assert after["prose"]["removed"] == {"evaluation item": 1}
+    listed = [
+        json.loads(line)
+        for file in out.glob("store/documents/*/overlaps.jsonl")
+        for line in file.read_text().splitlines()
+        if "prose" in line
+    ]
+    assert listed == [{"document": "prose.jsonl:203", "items": [item["id"]], "nearly": []}]
+    # problems made from the skills of the study's tasks are their training split
+    assert sum(after["chat"]["training"].values()) == after["chat"]["kept"]
+
+
+def test_a_training_split_that_is_missing_is_told_with_its_line(tmp_path):
+    path = study(tmp_path, split=("items: 4}", "items: 4, training_splits: {sums: nowhere.jsonl}}"))
+    with pytest.raises(UserError, match=r"tiny.yaml:\d+: nowhere.jsonl"):
+        inspect(path, out=tmp_path / "out")
