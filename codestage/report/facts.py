@@ -281,7 +281,7 @@ def cleaning(records: Records) -> Section | None:
 
 def _training_splits(sources: Mapping[str, Any]) -> str:
     """Which tasks' training splits are in the data, and where."""
-    told = {}
+    told: dict[str, list[str]] = {}
     for name, source in sources.items():
         for task, documents in (source.get("training") or {}).items():
             told.setdefault(task, []).append(f"{name} ({documents:,})")

@@ -148,6 +148,9 @@ class Procedural(Model):
     noise: float = Field(
         0.0, ge=0, le=1, description="share of problems with something unrelated in them"
     )
+    vocabulary: int | None = Field(
+        None, ge=12, le=8000, description="names in it; objects and fruits in proportion"
+    )
     seed: int = 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from codestage.data.worlds.corpus import UNRELATED, check_outputs, corpus, episodes, eval_items, split_of
+from codestage.data.worlds.episode import WORDS, words_of
 from codestage.data.worlds.skills import CODE_SKILLS, SKILLS
 from codestage.errors import RunError, UserError
 
@@ -103,3 +104,39 @@ def test_what_cannot_be_had_is_refused():
         next(episodes(["flying"], split="train", seed=0, depth=(1, 1)))
     with pytest.raises(UserError, match="ask for fewer items"):
         eval_items("coin_flip", 10**6, seed=0, depth=(1, 1))
+
+
+def test_a_vocabulary_has_its_size_and_no_word_twice():
+    for size in (12, 30, 31, 500, 8000):
+        words = words_of(size)
+        assert (len(words.names), len(words.objects)) == (size, max(4, size // 2))
+        everything = [*words.names, *words.objects, *words.fruits]
+        assert len({word.lower() for word in everything}) == len(everything)
+    assert words_of(None) == WORDS
+    assert words_of(500).names[:30] == WORDS.names
+
+
+@pytest.mark.parametrize("form", ["prose", "programs", "chat", "code_chat"])
+def test_a_larger_vocabulary_tells_the_same_kind_of_problems_in_more_words(form):
+    def names(vocabulary):
+        rows = list(
+            corpus(form, documents=600, vocabulary=vocabulary, skills=["ordering", "last_letters"])
+        )
+        text = " ".join(str(value) for row in rows for value in row.values())
+        return {name for name in words_of(2000).names if name in text}
+
+    few, usual, many = names(12), names(None), names(2000)
+    assert len(few) == 12
+    assert len(usual) == 30
+    assert len(many) > 500
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_answers_stay_true_in_any_vocabulary_and_depth(skill):
+    stream = episodes([skill], split="train", seed=3, depth=(3, 5), vocabulary=400)
+    check_outputs([next(stream) for _ in range(40)])
+
+
+def test_a_vocabulary_too_small_for_the_depth_is_told():
+    with pytest.raises(UserError, match="at depth 14 needs more than 12 names"):
+        next(episodes(["coin_flip"], split="train", seed=0, depth=(14, 14), vocabulary=12))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from codestage.data.worlds.episode import Episode
+from codestage.data.worlds.episode import Episode, Words, words_of
 from codestage.data.worlds.skills import CODE_SKILLS, SKILLS
 from codestage.errors import RunError, UserError
 from codestage.study.seeds import child
@@ -39,20 +39,40 @@ def split_of(key: str) -> Split:
 
 
 def episodes(
-    skills: Sequence[str], *, split: Split, seed: int, depth: tuple[int, int]
+    skills: Sequence[str],
+    *,
+    split: Split,
+    seed: int,
+    depth: tuple[int, int],
+    vocabulary: int | None = None,
 ) -> Iterator[Episode]:
-    """Endless random problems of `split`, skills in equal parts, depth drawn from the range."""
+    """Endless random problems of `split`, skills in equal parts, depth drawn from the range.
+
+    Raises:
+        UserError: an unknown skill, or a vocabulary too small for the depth.
+    """
     unknown = [s for s in skills if s not in SKILLS]
     if unknown:
         raise UserError(f"unknown skill {unknown[0]!r}; known: {', '.join(SKILLS)}")
-    rng = random.Random(child(seed, "world", split))
+    rng, words = random.Random(child(seed, "world", split)), words_of(vocabulary)
     while True:
         for skill in skills:
             while True:
-                episode = SKILLS[skill](rng, rng.randint(*depth))
+                episode = _draw(skill, rng, rng.randint(*depth), words)
                 if split_of(episode.key) == split:
                     yield episode
                     break
+
+
+def _draw(skill: str, rng: random.Random, depth: int, words: Words) -> Episode:
+    try:
+        return SKILLS[skill](rng, depth, words)
+    except ValueError:  # of a sample larger than its list
+        raise UserError(
+            f"skill {skill!r} at depth {depth} needs more than {len(words.names)} names, "
+            f"{len(words.objects)} objects and {len(words.fruits)} fruits; give it a larger vocabulary "
+            "or less depth"
+        ) from None
 
 
 def eval_items(skill: str, n: int, *, seed: int, depth: tuple[int, int]) -> list[Episode]:
@@ -85,19 +105,21 @@ def corpus(
     skills: Sequence[str] | None = None,
     cot: float = 0.5,
     noise: float = 0.0,
+    vocabulary: int | None = None,
     seed: int = 0,
 ) -> Iterator[Mapping[str, str | None]]:
     """`documents` rows: `{"text"}` for prose and programs, `{"prompt", "response", "rationale"}` else,
     each with its `skill`.
 
     `noise` is the share of problems with a sentence (or a comment) that has nothing to do with them.
+    `vocabulary` is the number of names in it, with objects and fruits in proportion (`words_of`).
     Every form draws its own problems from the same skills and depths; problems that are about code
     (domain `code`) are left out of prose and chat, which hold no code at all.
     """
     names = list(skills or SKILLS)
     if form in ("prose", "chat"):
         names = [name for name in names if name not in CODE_SKILLS]
-    stream = episodes(names, split="train", seed=child(seed, form), depth=depth)
+    stream = episodes(names, split="train", seed=child(seed, form), depth=depth, vocabulary=vocabulary)
     rng = random.Random(child(seed, form, "wording"))
     unrelated = random.Random(child(seed, form, "noise"))
     drawn = (_with_noise(next(stream), unrelated, noise) for _ in range(documents))

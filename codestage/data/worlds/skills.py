@@ -8,9 +8,9 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 
-from codestage.data.worlds.episode import FRUITS, NAMES, OBJECTS, Episode
+from codestage.data.worlds.episode import WORDS, Episode, Words
 
-Skill = Callable[[random.Random, int], Episode]
+Skill = Callable[[random.Random, int, Words], Episode]
 
 
 def _distractors(answer: str, others: Sequence[str], rng: random.Random, n: int = 4) -> tuple[str, ...]:
@@ -22,9 +22,9 @@ def _distractors(answer: str, others: Sequence[str], rng: random.Random, n: int 
     return tuple(choices)
 
 
-def coin_flip(rng: random.Random, depth: int) -> Episode:
+def coin_flip(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """Parity of a number of flips."""
-    people = rng.sample(NAMES, depth + 1)
+    people = rng.sample(known.names, depth + 1)
     flips = [rng.random() < 0.5 for _ in people]
     story = [rng.choice(["A coin lies heads up.", "A coin is heads up."])]
     steps, up, code = [], True, ["heads = True"]
@@ -46,11 +46,11 @@ def coin_flip(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def last_letters(rng: random.Random, depth: int) -> Episode:
+def last_letters(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """The last letter of each word."""
-    words = rng.sample(NAMES, depth + 1)
+    words = rng.sample(known.names, depth + 1)
     answer = " ".join(w[-1] for w in words)
-    other = [" ".join(rng.choice(NAMES)[-1] for _ in words) for _ in range(12)]
+    other = [" ".join(rng.choice(known.names)[-1] for _ in words) for _ in range(12)]
     return Episode(
         "last_letters",
         "symbolic",
@@ -64,9 +64,9 @@ def last_letters(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def reverse_list(rng: random.Random, depth: int) -> Episode:
+def reverse_list(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """A list from its end to its beginning."""
-    words = rng.sample(OBJECTS + FRUITS, depth + 1)
+    words = rng.sample(known.objects + known.fruits, depth + 1)
     answer = " ".join(reversed(words))
     other = [" ".join(rng.sample(words, len(words))) for _ in range(12)]
     return Episode(
@@ -82,10 +82,10 @@ def reverse_list(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def object_tracking(rng: random.Random, depth: int) -> Episode:
+def object_tracking(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """Who holds what after some transfers."""
-    people = rng.sample(NAMES, 3)
-    thing, other = rng.sample(OBJECTS, 2)
+    people = rng.sample(known.names, 3)
+    thing, other = rng.sample(known.objects, 2)
     holder = rng.choice(people)
     second = rng.choice([p for p in people if p != holder])
     story = [f"{holder} has the {thing}.", f"{second} has the {other}."]
@@ -112,9 +112,9 @@ def object_tracking(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def counting(rng: random.Random, depth: int) -> Episode:
+def counting(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """How many things there are in all."""
-    kinds = rng.sample(FRUITS, depth + 1)
+    kinds = rng.sample(known.fruits, depth + 1)
     counts = [rng.randint(2, 6) for _ in kinds]
     total, steps = 0, []
     for kind, count in zip(kinds, counts, strict=True):
@@ -151,7 +151,7 @@ def _chain(rng: random.Random, depth: int) -> tuple[int, list[tuple[str, int, in
     return start, moves
 
 
-def arithmetic(rng: random.Random, depth: int) -> Episode:
+def arithmetic(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """A chain of additions and subtractions."""
     start, moves = _chain(rng, depth)
     words = {"+": ("Add", "+="), "-": ("Take away", "-=")}
@@ -170,7 +170,7 @@ def arithmetic(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def boolean(rng: random.Random, depth: int) -> Episode:
+def boolean(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """A chain of and / or over plain and negated terms, taken from left to right."""
 
     def term() -> tuple[str, bool]:
@@ -215,9 +215,9 @@ KIN = {
 }
 
 
-def family(rng: random.Random, depth: int) -> Episode:
+def family(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """Two relations put together; with more depth, facts that do not matter stand between."""
-    a, b, c, *others = rng.sample(NAMES, 3 + 2 * (depth - 1))
+    a, b, c, *others = rng.sample(known.names, 3 + 2 * (depth - 1))
     (first, second), answer = rng.choice(list(KIN.items()))
     story = [f"{a} is the {first} of {b}.", f"{b} is the {second} of {c}."]
     for x, y in zip(others[::2], others[1::2], strict=True):
@@ -262,11 +262,13 @@ ANALOGIES = {
 }
 
 
-def analogy(rng: random.Random, depth: int) -> Episode:
+def analogy(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """a is to b as c is to ?; with more depth, a list of words that do not matter comes first."""
     relation = rng.choice(sorted(ANALOGIES))
     (a, b), (c, answer) = rng.sample(ANALOGIES[relation], 2)
-    noise = tuple(f"{rng.choice(NAMES)} has the {rng.choice(OBJECTS)}." for _ in range(depth - 1))
+    noise = tuple(
+        f"{rng.choice(known.names)} has the {rng.choice(known.objects)}." for _ in range(depth - 1)
+    )
     wrong = [pair[1] for pair in ANALOGIES[relation] if pair[1] != b]
     return Episode(
         "analogy",
@@ -288,9 +290,9 @@ ORDERS = (
 )
 
 
-def ordering(rng: random.Random, depth: int) -> Episode:
+def ordering(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """The first or last of a chain of comparisons told in any order."""
-    people = rng.sample(NAMES, depth + 1)
+    people = rng.sample(known.names, depth + 1)
     more, most, least = rng.choice(ORDERS)
     story = [f"{a} is {more} than {b}." for a, b in itertools.pairwise(people)]
     rng.shuffle(story)
@@ -310,7 +312,7 @@ def ordering(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def program_output(rng: random.Random, depth: int) -> Episode:
+def program_output(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """What a few lines of arithmetic print."""
     start, moves = _chain(rng, depth)
     code = "\n".join([f"x = {start}", *(f"x = x {sign} {step}" for sign, step, _ in moves), "print(x)"])
@@ -327,9 +329,9 @@ def program_output(rng: random.Random, depth: int) -> Episode:
     )
 
 
-def list_program(rng: random.Random, depth: int) -> Episode:
+def list_program(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """What a program that changes a list prints."""
-    words = rng.sample(FRUITS, 3)
+    words = rng.sample(known.fruits, 3)
     lines, held, steps = [f"words = {words!r}"], list(words), []
     for _ in range(depth):
         if rng.random() < 0.5:
