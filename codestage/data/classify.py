@@ -1,10 +1,15 @@
 """What a document is: code, text that tells of code, markup, mathematics, or plain text.
 
 Corpora called code hold much else, and what helps a model may be that (Zhao et al. 2026,
-2605.19762). The classes are told apart by rule, from the share of lines that look like each.
+2605.19762). The classes are told apart by rule, from the share of lines that look like each, or by a small
+neural classifier of file types, magika (Fratantonio et al. 2024, 2409.13768), where that is installed.
 """
 
 import re
+from collections.abc import Callable
+from typing import Literal
+
+from codestage.errors import UserError
 
 KINDS = ("code", "code-text", "markup", "math", "text")
 
@@ -72,6 +77,51 @@ def _code_share(lines: list[str]) -> float:
         code += is_code
         before = is_code
     return code / len(lines)
+
+
+def classifier(name: Literal["rule", "magika"]) -> Callable[[str], str]:
+    """A function from a document's text to one of `KINDS`.
+
+    Raises:
+        UserError: magika is not installed.
+    """
+    if name == "rule":
+        return kind_of
+    try:
+        from magika import Magika
+    except ImportError:
+        raise UserError("magika is not installed; pip install 'codestage[classify]'") from None
+    model = Magika()
+
+    def kind(text: str) -> str:
+        """Magika tells code and markup from the rest; what mixes code with prose, and mathematics, it
+        does not know: there the rule has its say.
+        """
+        found = model.identify_bytes(text.encode()).output
+        by_rule = kind_of(text)
+        if found.label in MARKUP_TYPES:
+            return "markup"
+        if found.group == "code" and found.label not in DATA_TYPES:
+            return "code-text" if by_rule == "code-text" else "code"
+        return "code-text" if by_rule == "code" else by_rule
+
+    return kind
+
+
+MARKUP_TYPES = ("html", "xml", "latex", "svg", "sgml", "rst", "rdf", "xsd")
+DATA_TYPES = (
+    "csv",
+    "tsv",
+    "json",
+    "jsonl",
+    "yaml",
+    "ini",
+    "toml",
+    "srt",
+    "vtt",
+    "ignorefile",
+    "htaccess",
+)
 
 
 CODING_WORDS = re.compile(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from codestage.data.classify import kind_of, subject_of
+from codestage.data.classify import classifier, subject_of
 from codestage.data.decontaminate import Overlap
 from codestage.data.perturb import compiles, perturb
 from codestage.data.sources import Document, Example, Item
@@ -47,10 +47,9 @@ class Ledger:
         for item in items:
             self.contaminated[item] = self.contaminated.get(item, 0) + 1
 
-    def keep(self, item: Item) -> None:
+    def keep(self, item: Item, kind: str) -> None:
         self.kept += 1
         self.characters += len(item.content)
-        kind = kind_of(item.content)
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
 
@@ -77,7 +76,8 @@ def _rules(spec: CleanSpec) -> dict[str, Rule]:
     if spec.licences:
         rules["licence"] = lambda item: _among(item, "license", spec.licences or ())
     if spec.kinds:
-        rules["kind"] = lambda item: _kind(item, spec.kinds or ())
+        kind = classifier(spec.classifier)
+        rules["kind"] = lambda item: _not_in(kind(item.content), spec.kinds or ())
     if spec.subjects:
         rules["subject"] = lambda item: _subject(item, spec.subjects or ())
     if spec.quality:
@@ -96,26 +96,22 @@ def _length(item: Item, spec: CleanSpec) -> str | None:
 
 def _among(item: Item, key: str, allowed: tuple[str, ...]) -> str | None:
     """Unknown is not allowed: a licence that nobody stated is none."""
-    value = item.meta.get(key, "unknown")
+    return _not_in(item.meta.get(key, "unknown"), allowed)
+
+
+def _not_in(value: str, allowed: tuple[str, ...]) -> str | None:
     return None if value in allowed else value
-
-
-def _kind(item: Item, allowed: tuple[str, ...]) -> str | None:
-    kind = kind_of(item.content)
-    return None if kind in allowed else kind
 
 
 def _subject(item: Item, allowed: tuple[str, ...]) -> str | None:
     assert isinstance(item, Example)
-    subject = subject_of(*item.exchanges[0])
-    return None if subject in allowed else subject
+    return _not_in(subject_of(item.prompt, item.response), allowed)
 
 
 def _language(item: Item, allowed: tuple[str, ...]) -> str | None:
     import py3langid
 
-    language = str(py3langid.classify(item.content[:4000])[0])
-    return None if language in allowed else language
+    return _not_in(str(py3langid.classify(item.content[:4000])[0]), allowed)
 
 
 def poor(text: str) -> str | None:

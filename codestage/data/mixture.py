@@ -2,7 +2,9 @@
 
 A stage takes whole rows; the last row of each source in a phase is cut so that the phase's tokens are
 exact. Rows of the sources are interleaved so that every beginning of a phase is within one and a half
-rows of each source's share (within one for up to three sources), and the rows of one source come in an order that no other source's dose can change.
+rows of each source's share of its tokens (within one for up to three sources), and the rows of one
+source come in an order that no other source's dose can change. Where all rows are full, everything is in
+closed form; a phase that draws on packed rows, which differ in their tokens, is laid out in a table.
 """
 
 import heapq
@@ -120,6 +122,33 @@ def interleave(
     return result
 
 
+def merge(sizes: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(source, tokens) `[rows]` of an order in which every source keeps to its share of the tokens.
+
+    `sizes` is the tokens of each source's rows, in their order. The sources are joined two by two as in
+    `joins`, by tokens; in a join each row comes when the middle of its tokens is due.
+    """
+    present = {s: tokens for s, tokens in sizes.items() if len(tokens)}
+    laid: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {
+        (s,): (np.full(len(t), s, np.int16), t.astype(np.int64)) for s, t in present.items()
+    }
+    totals = [int(sizes[s].sum()) if s in present else 0 for s in range(max(sizes, default=-1) + 1)]
+    for small, large, _, _ in joins(totals)[::-1]:
+        (s, t), (u, v) = laid.pop(small), laid.pop(large)
+        due = [(tokens.cumsum() - tokens / 2) / tokens.sum() for tokens in (t, v)]
+        order = np.argsort(np.concatenate(due), kind="stable")
+        laid[small + large] = (np.concatenate([s, u])[order], np.concatenate([t, v])[order])
+    return next(iter(laid.values()), (np.empty(0, np.int16), np.empty(0, np.int64)))
+
+
+class _Table(NamedTuple):
+    """A phase laid out row by row. All `[rows]`."""
+
+    source: np.ndarray
+    nth: np.ndarray
+    tokens: np.ndarray
+
+
 @dataclass(frozen=True)
 class _Block:
     """One phase laid out in rows."""
@@ -132,6 +161,8 @@ class _Block:
     tree: tuple[Join, ...]
     tokens: int
     """Tokens of all phases before this one."""
+    table: _Table | None
+    """Where some row is not full."""
 
 
 class MixturePlan:
@@ -168,11 +199,26 @@ class MixturePlan:
             last.append(rest)
             self._next[name] += n
         tree = tuple(joins(counts))
+        packed = any(
+            n and self._rows[name].counts is not None for name, n in zip(self.names, counts, strict=True)
+        )
+        table = self._table(counts, base, last) if packed else None
         self._blocks.append(
-            _Block(self.n_rows, tuple(counts), tuple(base), tuple(last), tree, self.tokens)
+            _Block(self.n_rows, tuple(counts), tuple(base), tuple(last), tree, self.tokens, table)
         )
         self.n_rows += sum(counts)
         self.tokens += sum(phase.by_source.get(name, 0) for name in self.names)
+
+    def _table(self, counts: Sequence[int], base: Sequence[int], last: Sequence[int]) -> _Table:
+        sizes = {}
+        for s, name in enumerate(self.names):
+            sizes[s] = self._sizes(name, np.arange(base[s], base[s] + counts[s])).astype(np.int32)
+            sizes[s][counts[s] - 1 :] = last[s]
+        source, tokens = merge(sizes)
+        nth = np.zeros(len(source), np.int64)
+        for s, count in enumerate(counts):
+            nth[source == s] = np.arange(count)
+        return _Table(source, nth, tokens.astype(np.int32))
 
     def _take(self, name: str, tokens: int) -> tuple[int, int]:
         """Rows needed for `tokens` tokens of a source from where it stands, and the last row's part."""
@@ -210,17 +256,19 @@ class MixturePlan:
         for b in np.unique(block_of):
             here, block = block_of == b, self._blocks[b]
             place = index[here] - block.first
+            if block.table is not None:
+                source[here] = which = block.table.source[place]
+                ordinal[here] = np.array(block.base)[which] + block.table.nth[place]
+                tokens[here] = block.table.tokens[place]
+                continue
             before = interleave(block.counts, place, block.tree)
             after = interleave(block.counts, place + 1, block.tree)
             source[here] = which = np.argmax(after - before, axis=1)
             nth = before[np.arange(len(place)), which]
             ordinal[here] = np.array(block.base)[which] + nth
             final = nth == np.array(block.counts)[which] - 1
-            size = np.zeros(len(place), dtype=np.int32)
-            for s, name in enumerate(self.names):
-                mine = which == s
-                size[mine] = self._sizes(name, ordinal[here][mine])
-            tokens[here] = np.where(final, np.array(block.last)[which], size)
+            lengths = np.array([self._rows[name].seq_len for name in self.names])
+            tokens[here] = np.where(final, np.array(block.last)[which], lengths[which])
         return RowTable(source, ordinal, tokens)
 
     def tokens_before(self, row: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codestage.data.classify import classifier
 from codestage.data.clean import Ledger, clean
 from codestage.data.decontaminate import Index, Overlap, decontaminate
 from codestage.data.disk import file_digest
@@ -246,8 +247,10 @@ def make_documents(step: Step, store: Store, out: Path) -> None:
             documents = shuffled(clear, "documents", work, told)
             if spec.clean is not None and spec.clean.near_duplicates:
                 documents = _without_near_duplicates(documents, spec.clean.near_duplicates, work, ledger)
+            kind = classifier(spec.clean.classifier if spec.clean else "rule")
+            seen = TrainingSplits(frozen).seen(documents, ledger)
             _write_documents(
-                TrainingSplits(frozen).seen(documents, ledger), out / "documents.parquet", ledger
+                seen, out / "documents.parquet", lambda item: ledger.keep(item, kind(item.content))
             )
         except UserError as error:
             raise UserError(f"{_place(Path(path), name)}: source {name!r}: {error}") from None
@@ -305,7 +308,7 @@ def _without_near_duplicates(
 ) -> Iterator[Item]:
     """Two passes over a file: which documents are like an earlier one, then the others."""
     path = work / "before-duplicates.parquet"
-    _write_documents(documents, path, Ledger())
+    _write_documents(documents, path)
     like = near_duplicates((d.content for d in _read_file(path)), threshold, work)
     firsts = set(like[like >= 0].tolist())
     names = {i: d.id for i, d in enumerate(_read_file(path)) if i in firsts}
@@ -317,12 +320,14 @@ def _without_near_duplicates(
     path.unlink()
 
 
-def _write_documents(documents: Iterable[Item], path: Path, ledger: Ledger) -> None:
-    """Write a Parquet file a thousand documents at a time."""
+def _write_documents(
+    documents: Iterable[Item], path: Path, keep: Callable[[Item], None] = lambda item: None
+) -> None:
+    """Write a Parquet file a thousand documents at a time; `keep` is told of each."""
     stream, writer = iter(documents), None
     while chunk := list(islice(stream, 1000)):
         for document in chunk:
-            ledger.keep(document)
+            keep(document)
         rows = [asdict(d) | {"meta": json.dumps(dict(d.meta), sort_keys=True)} for d in chunk]
         schema = EXAMPLE_SCHEMA if "prompt" in rows[0] else DOCUMENT_SCHEMA
         writer = writer or pq.ParquetWriter(path, schema)

@@ -169,6 +169,7 @@ class CleanSpec(Model):
     max_characters: Count | None = None
     quality: bool = Field(False, description="long lines, hardly any letters, repeated lines")
     kinds: tuple[Literal["code", "code-text", "markup", "math", "text"], ...] | None = None
+    classifier: Literal["rule", "magika"] = Field("rule", description="what tells kinds apart")
     subjects: tuple[Literal["coding", "math", "other"], ...] | None = None
     licences: tuple[str, ...] | None = Field(None, description="SPDX names; unknown is not allowed")
     languages: tuple[str, ...] | None = Field(None, description="ISO 639-1, such as en")
