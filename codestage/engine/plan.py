@@ -17,7 +17,7 @@ from codestage.errors import UserError
 from codestage.study.expand import expand, runs
 from codestage.study.load import line_of, load_study
 from codestage.study.models import memory_bytes, train_flops_per_token
-from codestage.study.schema import Study
+from codestage.study.schema import MATCHED, Study
 
 SHARE_OF_PEAK = 0.5
 """Training speed assumed, as a share of this machine's float32 matrix-product speed."""
@@ -98,6 +98,11 @@ def _check_paths(study: Study, path: Path) -> None:
 
 def _warnings(study: Study, tasks: list[dict[str, Any]]) -> list[str]:
     found = []
+    if unknown := [control for control in study.controls if control in MATCHED]:
+        found.append(
+            f"{' and '.join(unknown)} arms get their size from the prepared data; here they count as large as "
+            "the option they are made from"
+        )
     if len(study.seeds) < 3:
         found.append(
             f"{len(study.seeds)} seed(s): how runs differ by chance is hardly known; use 3 or more"

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from codestage.data.mixture import check_supply
+from codestage.data.shards import Shard
 from codestage.engine.data_steps import DataSteps, data_steps, model_shape, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, run_steps
@@ -21,6 +22,7 @@ from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import runs
 from codestage.study.load import line_of, load_study
+from codestage.study.match import Measure, match
 from codestage.study.models import memory_bytes
 from codestage.study.schema import Study
 
@@ -51,7 +53,15 @@ def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEven
             works, evaluations = _do_steps(study, study_path, store, workers, progress, on_event)
             facts = _facts(study, store, data_steps(study, study_path), progress.seconds)
             size = model_shape(study, study_path)
-            write_records(study, runs(study), works, evaluations, store, facts, size)
+            write_records(
+                study,
+                [stages[0].run for stages in works.values()],
+                works,
+                evaluations,
+                store,
+                facts,
+                size,
+            )
             _, files = rebuild(folder)
         except Stopped:
             _announce(progress, "stopped", on_event)
@@ -112,13 +122,15 @@ def plan_training(
         UserError: if a source is too small for an arm's share.
     """
     lengths = {stage.seq_len for stage in study.stages.values()}
-    supply = {}
+    supply, measures = {}, {}
     for length in lengths:
         held = shards(data, store, length)
+        measures[length] = {n: _measure(shard) for n, shard in held.items()}
         hashes = {n: s.hash for (n, size), s in data.prepared.items() if size == length}
         supply[length] = Supply({n: shard.counts for n, shard in held.items()}, hashes)
     size = model_shape(study, study_path)
-    works = training_steps(runs(study), supply, size, max(lengths))
+    all_runs = [match(study, run, measures, size) for run in runs(study)]
+    works = training_steps(all_runs, supply, size, max(lengths))
     epochs = {name: source.epochs for name, source in study.sources.items()}
     for stages in works.values():
         for work in stages:
@@ -130,6 +142,11 @@ def plan_training(
                 text = f"{study_path}:{line}: arm {arm!r}, stage {stage!r}: {error}"
                 raise UserError(text) from None
     return works
+
+
+def _measure(shard: Shard) -> Measure:
+    meta = shard.meta
+    return Measure(meta["tokens"], meta["documents"], shard.rows * shard.seq_len, meta["attended"])
 
 
 def evaluation_steps(

@@ -10,7 +10,7 @@ from codestage.errors import UserError
 from codestage.study.curves import Pieces
 from codestage.study.identity import digest
 from codestage.study.schedule import Phase, phases
-from codestage.study.schema import LRSpec, OptimizerSpec, StageSpec, Study
+from codestage.study.schema import MATCHED, LRSpec, OptimizerSpec, StageSpec, Study
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class StagePlan:
     batch_tokens: int
     optimizer: OptimizerSpec
     lr: LRSpec
+    matched: str | None = None
+    """One of `MATCHED` as long as tokens and phases are those of the option itself (see `match`)."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,11 @@ def _control_plan(study: Study, name: str, option: str, control: str) -> StagePl
         before = study.stages[names[names.index(name) - 1]]
         kept = option_mixes(before, next(iter(before.options)))[-1:]
         return _plan(study, name, f"{option}@schedule-only", mixes=kept)
+    if control in MATCHED:
+        examples = control == "example-matched"
+        if option == first or code == 0 or (examples and spec.kind != "tune"):
+            return None
+        return replace(_plan(study, name, f"{option}@{control}"), matched=control)
     if spec.kind == "tune" or code == 0:
         return None  # doses are controlled where code competes with text for pre-training tokens
     if code == 1:

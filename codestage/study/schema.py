@@ -12,7 +12,9 @@ KINDS = ("pretrain", "continue", "cooldown", "tune")
 FAMILIES = ("llama", "mistral", "qwen", "gemma", "gpt2", "neox")
 GPT = ("gpt2", "neox")
 """Families with layer norms, biases and a feed-forward of two matrices; they share no key heads."""
-CONTROLS = ("competitive", "additive", "token-matched", "random-order", "schedule-only")
+MATCHED = ("example-matched", "flop-matched")
+"""Controls whose size is taken from the data, once that is prepared."""
+CONTROLS = ("competitive", "additive", "token-matched", *MATCHED, "random-order", "schedule-only")
 TRANSFORMS = (
     "strip-whitespace",
     "rename-variables",

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from codestage.data.batches import Batches
+from codestage.engine.data_steps import data_steps, shards
 from codestage.engine.mix import inspect
+from codestage.engine.run import plan_training
+from codestage.engine.store import Store
 from codestage.errors import UserError
+from codestage.study.load import load_study
 
 
 def study(tmp_path: Path, **changes: str) -> Path:
@@ -58,3 +63,30 @@ def test_a_training_split_that_is_missing_is_told_with_its_line(tmp_path):
     path = study(tmp_path, split=("items: 4}", "items: 4, training_splits: {sums: nowhere.jsonl}}"))
     with pytest.raises(UserError, match=r"tiny.yaml:\d+: nowhere.jsonl"):
         inspect(path, out=tmp_path / "out")
+
+
+def test_an_example_matched_arm_sees_as_many_examples_as_the_base_counted_in_its_batches(tmp_path):
+    path = study(
+        tmp_path,
+        controls=("controls: [token-matched, additive]", "controls: [example-matched]"),
+        more=("documents: 400", "documents: 1200"),
+        tokens=("tokens: 2k", "tokens: 20k"),
+        code=("documents: 200}", "documents: 900}"),
+        seeds=("seeds: 2", "seeds: 1"),
+    )
+    held, store = load_study(path), Store(tmp_path / "out")
+    inspect(path, out=tmp_path / "out")
+    data = data_steps(held, path)
+    works = plan_training(held, path, data, store)
+    found = {}
+    for name in ("text/text", "text/uniform", "text/uniform@example-matched"):
+        work = works[f"{name}#0"][1]
+        batches = Batches(work.plan, shards(data, store, 64), rows_per_batch=8)
+        starts = [
+            (b.positions == 0) & (b.documents >= 0)
+            for b in map(batches.__getitem__, range(batches.n_batches))
+        ]
+        found[name] = sum(int(s.sum()) for s in starts)
+    base = found["text/text"]
+    assert found["text/uniform@example-matched"] == pytest.approx(base, rel=0.03)
+    assert found["text/uniform"] < 0.95 * base  # equal tokens are fewer examples: programs are longer
