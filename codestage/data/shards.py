@@ -27,7 +27,7 @@ from codestage.errors import UserError
 
 LOSS, BEGIN = 1, 2
 """Bits of a mask."""
-CHUNK = 200
+CHUNK = 500
 """Documents tokenised at a time, by all the tokenizer's threads."""
 PackedRow = tuple[list[int], list[int]]
 """Token ids, and the mask of each."""
@@ -276,15 +276,15 @@ def _encoded(
         )
         return found
 
-    with ThreadPoolExecutor(1) as ahead:
-        before: tuple[list[T], Future[list[Encoding]]] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[list[T], Future[list[Encoding]]]] = deque()
         for chunk in _chunks(items, CHUNK):
-            now = (chunk, ahead.submit(encode, chunk))
-            if before:
-                yield before[0], before[1].result()
-            before = now
-        if before:
-            yield before[0], before[1].result()
+            waiting.append((chunk, pool.submit(encode, chunk)))
+            if len(waiting) > 1:
+                done, encoded = waiting.popleft()
+                yield done, encoded.result()
+        for done, encoded in waiting:
+            yield done, encoded.result()
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -69,9 +69,9 @@ def test_an_example_matched_arm_sees_as_many_examples_as_the_base_counted_in_its
     path = study(
         tmp_path,
         controls=("controls: [token-matched, additive]", "controls: [example-matched]"),
-        more=("documents: 400", "documents: 1200"),
+        more=("documents: 400, depth: [1, 1]", "documents: 1800"),
         tokens=("tokens: 2k", "tokens: 20k"),
-        code=("documents: 200}", "documents: 900}"),
+        code=("form: code_chat, documents: 200", "form: code_chat, documents: 2000"),
         seeds=("seeds: 2", "seeds: 1"),
     )
     held, store = load_study(path), Store(tmp_path / "out")
@@ -89,4 +89,4 @@ def test_an_example_matched_arm_sees_as_many_examples_as_the_base_counted_in_its
         found[name] = sum(int(s.sum()) for s in starts)
     base = found["text/text"]
     assert found["text/uniform@example-matched"] == pytest.approx(base, rel=0.03)
-    assert found["text/uniform"] < 0.95 * base  # equal tokens are fewer examples: programs are longer
+    assert found["text/uniform"] < 0.98 * base  # equal tokens are fewer examples: programs are longer
