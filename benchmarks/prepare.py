@@ -1,6 +1,6 @@
 """Preparing data: tokenising beside the tokenizers library alone; cost of finding duplicates and overlaps.
 
-Tokenising: the same documents through `prepare_documents` and through the library's `encode_batch_fast`, with
+Tokenising: the same documents through codestage and through the library's `encode_batch_fast`, with
 its token ids read as the library gives them and without, by turns in one run. Duplicates and overlaps: seconds and memory for 10,000 and ten times as many documents, and how
 they grow; each in a process of its own, so that the peak of memory is its own.
 
@@ -21,7 +21,8 @@ from typing import Any
 
 from codestage.data.decontaminate import Index, Overlap, decontaminate
 from codestage.data.duplicates import near_duplicates
-from codestage.data.shards import prepare_documents
+from codestage.data.encode import Encoder, ahead
+from codestage.data.shards import write_documents
 from codestage.data.sources import Document, standard_library
 from codestage.data.tokenizer import train_tokenizer
 
@@ -58,7 +59,8 @@ def tokenise(rounds: int = 7) -> dict[str, float]:
         times = []
         for _ in range(rounds):
             began = time.perf_counter()
-            meta = prepare_documents(documents, tokenizer, seq_len=512, out=out)
+            encoder = Encoder(tokenizer, 512)
+            meta = write_documents(ahead(encoder.documents, documents), encoder, out)
             ours = time.perf_counter() - began
             times.append((ours, library(lambda found: [e.ids for e in found]), library(len)))
     tokens = meta["tokens"]

@@ -161,12 +161,15 @@ def mix(
 def data(
     study: StudyArg,
     out: Annotated[Path | None, typer.Option(help="results folder to keep shards in")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="address of a Ray cluster to prepare on; auto: this machine's")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What each source holds: documents read, removed by rule, kept, and tokens."""
     from codestage.engine.mix import inspect
 
-    rows = inspect(study, out=out or results_folder(study))
+    rows = inspect(study, out=out or results_folder(study), ray=ray)
     if as_json:
         show_json(rows)
         return

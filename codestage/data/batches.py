@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codestage.data.encode import BEGIN, LOSS
 from codestage.data.mixture import MixturePlan, row_of
-from codestage.data.shards import BEGIN, LOSS, Shard
+from codestage.data.shards import Shard
 
 IGNORE = -100
 CHUNK = 4096

@@ -33,6 +33,27 @@ class Ledger:
     transformed: dict[str, int] = field(default_factory=dict)
     """Of a perturbed source: documents changed, left as they were, still Python."""
 
+    overlaps: list[Overlap] = field(default_factory=list)
+    """Every removed document that held an evaluation item."""
+
+    def add(self, part: "Ledger") -> None:
+        """Take in what happened to a part of the source that comes after what is known."""
+        self.read += part.read
+        before = dict(self.removed)
+        for mine, theirs in (
+            (self.removed, part.removed),
+            (self.contaminated, part.contaminated),
+            (self.transformed, part.transformed),
+        ):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
+        for example in part.examples:
+            rule = example["rule"]
+            before[rule] = before.get(rule, 0) + 1
+            if before[rule] <= EXAMPLES:
+                self.examples.append(example)
+        self.overlaps += part.overlaps
+
     def remove(self, rule: str, document: str, why: str) -> None:
         """Count a removal, and keep the first of each rule by name."""
         self.removed[rule] = self.removed.get(rule, 0) + 1
@@ -40,7 +61,8 @@ class Ledger:
             self.examples.append({"document": document, "rule": rule, "why": why})
 
     def overlap(self, found: Overlap) -> None:
-        """Count the removal of a document that holds evaluation items."""
+        """Count and list the removal of a document that holds evaluation items."""
+        self.overlaps.append(found)
         rule = "evaluation item" if found.items else "near evaluation item"
         items = found.items + found.nearly
         self.remove(rule, found.document, ", ".join(items[:5]))

@@ -7,31 +7,18 @@ are one, it stands once between two of them, and is what the last token before i
 """
 
 import json
-from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
 
-from codestage.data.instruct import PLAIN, Piece, Template
+from codestage.data.encode import BEGIN, LOSS, DocumentTokens, Encoder, ExampleTokens, PackedRow
 from codestage.data.mixture import RowCounts
-from codestage.data.sources import Document, Example
-from codestage.data.tokenizer import OWN, Marks
+from codestage.data.tokenizer import Marks
 from codestage.errors import UserError
 
-LOSS, BEGIN = 1, 2
-"""Bits of a mask."""
-CHUNK = 500
-"""Documents tokenised at a time, by all the tokenizer's threads."""
-PackedRow = tuple[list[int], list[int]]
-"""Token ids, and the mask of each."""
-T = TypeVar("T")
 OPEN_ROWS = 64
 """Rows kept open while packing examples: more would waste less padding and look longer."""
 
@@ -53,30 +40,19 @@ class Shard:
         self.counts = RowCounts(self.rows, self.seq_len, counts)
 
 
-def prepare_documents(
-    documents: Iterable[Document], tokenizer: Tokenizer, *, seq_len: int, out: Path, marks: Marks = OWN
-) -> dict[str, Any]:
+def write_documents(parts: Iterable[DocumentTokens], encoder: Encoder, out: Path) -> dict[str, Any]:
     """Write a document source as full rows cut from one stream; the unfilled last row is left out."""
-    dtype = _dtype(tokenizer)
-    apart = marks.begin != marks.end
-    rows, count, size, held = 0, 0, 0, np.empty(0, dtype=dtype)
-    pairs = 0
+    seq_len, marks = encoder.seq_len, encoder.marks
+    rows, count, size, pairs, held = 0, 0, 0, 0, np.empty(0, dtype=encoder.dtype)
     with (out / "rows.tokens").open("wb") as file:
-        for chunk, encoded in _encoded(documents, tokenizer, lambda d: [d.text]):
-            flat = array("H" if dtype == "uint16" else "I")  # fills twice as fast as NumPy from lists
-            for encoding in encoded:
-                flat.append(marks.begin)
-                flat.fromlist(encoding.ids)
-                if apart:
-                    flat.append(marks.end)
-            count += len(chunk)
-            size += sum(len(d.text.encode()) for d in chunk)
-            stream = np.concatenate([held, np.frombuffer(flat, dtype=dtype)])
-            written, held = _write_rows(stream, seq_len, file)
+        for part in parts:
+            count += part.documents
+            size += part.bytes
+            written, held = _write_rows(np.concatenate([held, part.tokens]), seq_len, file)
             rows += len(written)
             pairs += _pairs(written[:, :-1] == marks.begin)
-        if not apart:
-            written, held = _write_rows(np.append(held, np.array([marks.end], dtype)), seq_len, file)
+        if marks.begin == marks.end:
+            written, held = _write_rows(np.append(held, held.dtype.type(marks.end)), seq_len, file)
             rows += len(written)
             pairs += _pairs(written[:, :-1] == marks.begin)
     _require_rows(rows, len(held), seq_len)
@@ -86,7 +62,7 @@ def prepare_documents(
             "format": "document",
             "rows": rows,
             "seq_len": seq_len,
-            "dtype": dtype,
+            "dtype": encoder.dtype,
             "marks": asdict(marks),
             "tokens": rows * seq_len,
             "attended": pairs,
@@ -118,105 +94,40 @@ def _pairs(begins: np.ndarray) -> int:
     return int((lengths * (lengths + 1) // 2).sum())
 
 
-def prepare_examples(
-    examples: Iterable[Example],
-    tokenizer: Tokenizer,
-    *,
-    seq_len: int,
-    out: Path,
-    marks: Marks = OWN,
-    template: Template = PLAIN,
-) -> dict[str, Any]:
-    """Write an instruction source as rows of whole examples, best fit first, loss on responses.
-
-    A conversation that is too long for a row loses its last exchanges; one whose first does not fit is
-    left out, and so is one that holds the chat template's own special tokens as text. All are counted.
-    """
+def write_examples(parts: Iterable[ExampleTokens], encoder: Encoder, out: Path) -> dict[str, Any]:
+    """Write an instruction source as rows of whole examples, best fit first, loss on responses."""
     open_rows: list[PackedRow] = []
-    told = _Teller(template)
-    tokenizer.encode_special_tokens = not template.marked
-    count, dropped, shortened, size = 0, 0, 0, 0
-    with _RowWriter(out, _dtype(tokenizer), seq_len, marks) as writer:
-        for chunk, encoded in _encoded(told.known(examples), tokenizer, told.texts):
-            ids = iter(encoded)
-            for example in chunk:
-                exchanges = [
-                    [(next(ids).ids, learned) for _, learned in pieces] for pieces in told.pieces()
-                ]
-                kept, row = _join(exchanges, marks, seq_len, marked=template.marked)
-                size += sum(len((p + r).encode()) for p, r in example.exchanges[:kept])
-                dropped += kept == 0
-                shortened += 0 < kept < len(exchanges)
-                if kept:
-                    count += 1
-                    writer.write(_fit(*row, open_rows, seq_len))
+    seq_len = encoder.seq_len
+    count, size, too_long, shortened, refused = 0, 0, 0, 0, 0
+    with _RowWriter(out, encoder.dtype, seq_len, encoder.marks) as writer:
+        for part in parts:
+            for ids, mask in part.rows:
+                writer.write(_fit(ids, mask, open_rows, seq_len))
+            count += len(part.rows)
+            size += part.bytes
+            too_long += part.too_long
+            shortened += part.shortened
+            refused += part.refused
         writer.write(open_rows)
-        _require_rows(len(writer.counts), dropped, seq_len)
+        _require_rows(len(writer.counts), too_long, seq_len)
     return _write_meta(
         out,
         {
             "format": "instruct",
             "rows": len(writer.counts),
             "seq_len": seq_len,
-            "dtype": writer.dtype,
-            "marks": asdict(marks),
+            "dtype": encoder.dtype,
+            "marks": asdict(encoder.marks),
             "tokens": sum(writer.counts),
             "attended": writer.pairs,
             "documents": count,
-            "dropped_too_long": dropped,
-            "dropped_markers": told.refused,
+            "dropped_too_long": too_long,
+            "dropped_markers": refused,
             "shortened": shortened,
             "tokens_left_over": 0,
             "bytes": size,
         },
     )
-
-
-class _Teller:
-    """Puts examples into a template's words, once each."""
-
-    def __init__(self, template: Template) -> None:
-        self.template = template
-        self.refused = 0
-        self._told: deque[list[list[Piece]]] = deque()
-
-    def known(self, examples: Iterable[Example]) -> Iterator[Example]:
-        """The examples without those that hold the template's special tokens as text."""
-        markers = getattr(self.template, "markers", ())
-        for example in examples:
-            if any(marker in example.content for marker in markers):
-                self.refused += 1
-            else:
-                yield example
-
-    def texts(self, example: Example) -> list[str]:
-        told = self.template.told(example.exchanges, system=example.system, rationale=example.rationale)
-        self._told.append(told)
-        return [text for pieces in told for text, _ in pieces]
-
-    def pieces(self) -> list[list[Piece]]:
-        """Those of the example whose `texts` were asked for longest ago."""
-        return self._told.popleft()
-
-
-def _join(
-    exchanges: list[list[tuple[list[int], bool]]], marks: Marks, seq_len: int, *, marked: bool
-) -> tuple[int, PackedRow]:
-    """(exchanges that fit into a row, their tokens and masks)."""
-    apart = marks.begin != marks.end
-    ids: list[int] = [] if marked else [marks.begin]
-    mask: list[int] = [] if marked else [LOSS * (not apart)]
-    close = [marks.end] if apart and not marked else []
-    kept = 0
-    for pieces in exchanges:
-        if len(ids) + sum(len(part) for part, _ in pieces) + len(close) > seq_len:
-            break
-        for part, learned in pieces:
-            ids += part
-            mask += [LOSS * learned] * len(part)
-        kept += 1
-    mask[:1] = [m | BEGIN for m in mask[:1]]
-    return kept, (ids + close, mask + [LOSS] * len(close))
 
 
 class _RowWriter:
@@ -263,38 +174,6 @@ def _fit(ids: list[int], mask: list[int], open_rows: list[PackedRow], seq_len: i
         return []
     fullest = max(range(len(open_rows)), key=lambda i: len(open_rows[i][0]))
     return [open_rows.pop(fullest)]
-
-
-def _encoded(
-    items: Iterable[T], tokenizer: Tokenizer, texts: Callable[[T], list[str]]
-) -> Iterator[tuple[list[T], list[Encoding]]]:
-    """Chunks with the encodings of their texts; the next one is encoded while one is worked on."""
-
-    def encode(chunk: list[T]) -> list[Encoding]:
-        found: list[Encoding] = tokenizer.encode_batch_fast(
-            [t for item in chunk for t in texts(item)], add_special_tokens=False
-        )
-        return found
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[list[T], Future[list[Encoding]]]] = deque()
-        for chunk in _chunks(items, CHUNK):
-            waiting.append((chunk, pool.submit(encode, chunk)))
-            if len(waiting) > 1:
-                done, encoded = waiting.popleft()
-                yield done, encoded.result()
-        for done, encoded in waiting:
-            yield done, encoded.result()
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    stream = iter(items)
-    while chunk := list(islice(stream, size)):
-        yield chunk
-
-
-def _dtype(tokenizer: Tokenizer) -> str:
-    return "uint16" if tokenizer.get_vocab_size() <= 1 << 16 else "uint32"
 
 
 def _require_rows(rows: int, held: int, seq_len: int) -> None:

@@ -73,8 +73,39 @@ Item = Document | Example
 META = ("license", "language", "path", "skill")
 
 
-def read_source(spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:
-    """The documents or examples of a source, one at a time; paths are relative to `folder`.
+@dataclass(frozen=True)
+class Part:
+    """A piece of a source that can be read by itself: a file, or all of what is no file."""
+
+    name: str
+    file: File | None = None
+    licence: str = ""
+    """SPDX name of the licence file that stood last before this file."""
+
+
+def source_parts(spec: SourceSpec, folder: Path) -> list[Part]:
+    """The parts of a source in their order; paths are relative to `folder`.
+
+    Raises:
+        UserError: there is no such file, or a tokenizer that the source needs is missing.
+    """
+    if spec.tokenizer:
+        _decoder(str(folder / spec.tokenizer))
+    if spec.path is None:
+        return [
+            Part(spec.hub.id if spec.hub else "reasoning-gym" if spec.reasoning_gym else "generated")
+        ]
+    parts, licence = [], ""
+    for file in source_files(spec, folder):
+        if Path(file.path).name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+            licence = _licence(file)
+        else:
+            parts.append(Part(file.name, file, licence if spec.format == "document" else ""))
+    return parts
+
+
+def read_part(part: Part, spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:
+    """The documents or examples of a part, one at a time.
 
     `bad` is told of rows that cannot be read; without it they are an error.
 
@@ -82,16 +113,21 @@ def read_source(spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Itera
         UserError: naming file and line or row for anything that cannot be read.
     """
     tell = bad or _refuse
-    if spec.tokenizer:
-        spec = spec.model_copy(update={"tokenizer": str(folder / spec.tokenizer)})
-        _decoder(str(spec.tokenizer))  # refused before anything is read
     if spec.stdlib:
         yield from standard_library()
-    for where, rows in _origins(spec, folder, tell):
-        for i, row in enumerate(rows, 1):
-            item = _item(f"{where}:{i}", where, i, row, spec, tell)
-            if item is not None and item.content.strip("\x1f \n\t"):
-                yield item
+        return
+    if spec.tokenizer:
+        spec = spec.model_copy(update={"tokenizer": str(folder / spec.tokenizer)})
+    for i, row in enumerate(_rows(part, spec, folder, tell), 1):
+        item = _item(f"{part.name}:{i}", part.name, i, row, spec, tell)
+        if item is not None and item.content.strip("\x1f \n\t"):
+            yield item
+
+
+def read_source(spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:
+    """All parts of a source, one after the other."""
+    for part in source_parts(spec, folder):
+        yield from read_part(part, spec, folder, bad)
 
 
 def _refuse(message: str) -> None:
@@ -103,24 +139,18 @@ def source_files(spec: SourceSpec, folder: Path) -> list[File]:
     return [] if spec.path is None else find(spec.path, folder)
 
 
-def _origins(spec: SourceSpec, folder: Path, bad: Bad) -> Iterator[tuple[str, Iterable[Any]]]:
-    """(name, rows) of each file, or of the one generator."""
+def _rows(part: Part, spec: SourceSpec, folder: Path, bad: Bad) -> Iterable[Any]:
+    """What the file holds, or what is made or fetched."""
     if spec.procedural:
         from codestage.data.worlds import corpus
 
-        yield "generated", corpus(**spec.procedural.model_dump())
-    elif spec.hub:
-        yield spec.hub.id, _hub_rows(spec.hub, folder)
-    elif spec.reasoning_gym:
-        yield "reasoning-gym", _gym_rows(spec.reasoning_gym)
-    licence = ""
-    for file in source_files(spec, folder):
-        if Path(file.path).name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
-            licence = _licence(file)
-        elif spec.format == "document":
-            yield file.name, _with_licence(file.rows(bad), licence)
-        else:
-            yield file.name, file.rows(bad)
+        return corpus(**spec.procedural.model_dump())
+    if spec.hub:
+        return _hub_rows(spec.hub, folder)
+    if spec.reasoning_gym:
+        return _gym_rows(spec.reasoning_gym)
+    assert part.file
+    return _with_licence(part.file.rows(bad), part.licence)
 
 
 def _licence(file: File) -> str:

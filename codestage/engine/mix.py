@@ -50,11 +50,14 @@ def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
     )
 
 
-def inspect(study_path: Path, *, out: Path) -> list[dict[str, Any]]:
-    """A row a source: what was read, removed by which rule, kept, and what it makes in tokens."""
+def inspect(study_path: Path, *, out: Path, ray: str | None = None) -> list[dict[str, Any]]:
+    """A row a source: what was read, removed by which rule, kept, and what it makes in tokens.
+
+    `ray` is the address of a cluster to prepare on what is not there yet.
+    """
     study = load_study(study_path)
     store = Store(out)
-    data = _prepare(study, study_path, store)
+    data = _prepare(study, study_path, store, ray)
     rows = []
     for name, step in data.documents.items():
         ledger = json.loads((store.read("documents", step.hash) / "ledger.json").read_text())
@@ -78,10 +81,19 @@ def inspect(study_path: Path, *, out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _prepare(study: Study, study_path: Path, store: Store) -> DataSteps:
+def _prepare(study: Study, study_path: Path, store: Store, ray: str | None = None) -> DataSteps:
     data = data_steps(study, study_path)
     with only_one(store.root):
-        run_steps(data.all(), store, workers=1, listener=lambda event, step, body: None)
+        if ray is None:
+            run_steps(data.all(), store, workers=1, listener=lambda event, step, body: None)
+            return data
+        from codestage.engine.on_ray import OnRay
+        from codestage.engine.work import Workshop
+
+        shop = Workshop(store, lambda: False, lambda body: None, compiled=False, spread=OnRay(ray))
+        for step in data.all():
+            if not store.has(step):
+                shop.do(step)
     return data
 
 

@@ -14,7 +14,7 @@ from codestage.data.instruct import PLAIN, Chat
 from codestage.data.mixture import MixturePlan
 from codestage.data.shards import Shard
 from codestage.data.tokenizer import load_tokenizer
-from codestage.engine import data_steps
+from codestage.engine import data_work
 from codestage.engine.graph import SegmentPayload
 from codestage.engine.store import Step, Store
 from codestage.study.seeds import child
@@ -30,6 +30,7 @@ class Workshop:
     should_stop: Callable[[], bool]
     tell: Callable[[Mapping[str, Any]], None]
     compiled: bool
+    spread: data_work.Spread = field(default_factory=data_work.Here)
     _pool: Any = field(default=None, repr=False)
 
     def do(self, step: Step) -> None:
@@ -51,13 +52,13 @@ class Workshop:
             from codestage.evaluate.tasks import load_tasks
 
             tasks = load_tasks([name for name, _ in step.config["tasks"]])
-            data_steps.make_items(step, self.store, out, tasks)
+            data_work.make_items(step, out, tasks)
         elif step.kind == "documents":
-            data_steps.make_documents(step, self.store, out)
+            data_work.make_documents(step, self.store, out, self.spread)
         elif step.kind == "tokenizer":
-            data_steps.make_tokenizer(step, self.store, out)
+            data_work.make_tokenizer(step, self.store, out)
         elif step.kind == "prepare":
-            data_steps.make_prepared(step, self.store, out)
+            data_work.make_prepared(step, self.store, out, self.spread)
         else:
             self._evaluate(step, out)
 

@@ -27,7 +27,7 @@ class StagePlan:
     batch_tokens: int
     optimizer: OptimizerSpec
     lr: LRSpec
-    matched: str | None = None
+    matched: str = ""
     """One of `MATCHED` as long as tokens and phases are those of the option itself (see `match`)."""
 
 

@@ -70,7 +70,7 @@ def _matched(
         cost = {name: m.flops_per_token(shape) for name, m in measures.items()}
         total = spec.tokens * _mean(base, cost.__getitem__) / _mean(own, cost.__getitem__)
     tokens = max(1, round(total))
-    return replace(stage, tokens=tokens, phases=phases(tokens, own), matched=None)
+    return replace(stage, tokens=tokens, phases=phases(tokens, own), matched="")
 
 
 def _mean(pieces: Pieces, value: Callable[[str], Fraction]) -> Fraction:

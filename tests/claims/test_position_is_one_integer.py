@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shards_fixture import prepare_documents, prepare_examples
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan, RowCounts
-from codestage.data.shards import Shard, prepare_documents, prepare_examples
+from codestage.data.shards import Shard
 from codestage.data.sources import Document, Example
 from codestage.data.tokenizer import train_tokenizer
 

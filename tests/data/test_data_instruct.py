@@ -4,13 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+from shards_fixture import prepare_documents, prepare_examples
 from tokenizer_fixture import foreign
 from transformers import AutoTokenizer
 
 from codestage.data.batches import Batches
 from codestage.data.instruct import PLAIN, Chat, split_response
 from codestage.data.mixture import MixturePlan
-from codestage.data.shards import Shard, prepare_documents, prepare_examples
+from codestage.data.shards import Shard
 from codestage.data.sources import Document, Example
 from codestage.data.tokenizer import (
     Marks,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shards_fixture import prepare_documents, prepare_examples
 
 from codestage.data.instruct import PLAIN, split_response
-from codestage.data.shards import Shard, _fit, prepare_documents, prepare_examples
+from codestage.data.shards import Shard, _fit
 from codestage.data.sources import Document, Example
 from codestage.data.tokenizer import train_tokenizer
 from codestage.errors import UserError

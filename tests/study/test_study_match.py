@@ -100,8 +100,8 @@ def test_other_stages_and_arms_stay_as_they_are(study):
         found = match(study, run, {64: MEASURES}, SHAPE)
         assert found.seed == run.seed
         for before, after in zip(run.arm.stages, found.arm.stages, strict=True):
-            assert (before == after) == (before.matched is None)
-            assert after.matched is None
+            assert (before == after) == (not before.matched)
+            assert not after.matched
             assert replace(after, tokens=0, phases=()) == replace(
                 before, tokens=0, phases=(), matched=None
             )
