@@ -36,6 +36,7 @@ class OnRay:
                 raise UserError(
                     f"no Ray cluster at {address}: {error}; start one with `ray start --head`"
                 ) from None
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True  # what makes the result the same
         context.enable_progress_bars = False
