@@ -271,27 +271,25 @@ def cleaning(records: Records) -> Section | None:
         kept = max(1, source["kept"])
         told = listed([f"{kind} {100 * n / kept:.0f} %" for kind, n in kinds.items()])
         domain = str((records.study.get("domains") or {}).get(name, DASH))
-        rows.append([name, domain, told, removed, f"{source['read']:,}", f"{source['kept']:,}"])
-        data.append([name, domain, told, removed, source["read"], source["kept"]])
-    said += _training_splits(sources)
-    head = ["source", "domain", "of which, by rule", "removed", "documents read", "kept"]
-    table = Table("data", "Documents of each source", head, rows, data, 4)
+        splits = _training_splits(source)
+        rows.append([name, domain, told, splits, removed, f"{source['read']:,}", f"{source['kept']:,}"])
+        data.append([name, domain, told, splits, removed, source["read"], source["kept"]])
+    if any(source.get("training") for source in sources.values()):
+        said += (
+            " Where the training split of a task is in the data, its score measures what was taught as well "
+            "as what carries over; the number of documents that hold an example of one is in the table."
+        )
+    head = ["source", "domain", "of which", "training splits", "removed", "documents read", "kept"]
+    table = Table("data", "Documents of each source", head, rows, data, 5)
     return Section("data", "The data", (said,), tables=[table])
 
 
-def _training_splits(sources: Mapping[str, Any]) -> str:
-    """Which tasks' training splits are in the data, and where."""
-    told: dict[str, list[str]] = {}
-    for name, source in sources.items():
-        for task, documents in (source.get("training") or {}).items():
-            told.setdefault(task, []).append(f"{name} ({documents:,})")
-    if not told:
-        return ""
-    parts = "; ".join(f"{task}: {listed(where)}" for task, where in sorted(told.items()))
-    return (
-        " The training splits of these tasks are in the data, so that their scores measure what was "
-        f"taught as well as what carries over; documents of each source: {parts}."
-    )
+def _training_splits(source: Mapping[str, Any]) -> str:
+    """The tasks of whose training splits a source holds examples: by name, or how many."""
+    found: Mapping[str, int] = source.get("training") or {}
+    if len(found) > 3:
+        return f"{len(found)} tasks ({sum(found.values()):,})"
+    return listed([f"{task} ({documents:,})" for task, documents in found.items()]) or "none"
 
 
 def cost(records: Records) -> Section:

@@ -146,3 +146,15 @@ def test_curves_of_unequal_totals_are_refused_beside_each_other(tiny):
         load_study(tiny)
     tiny.write_text(text.replace("width: 0.2", "width: 1/3"))
     assert load_study(tiny)
+
+
+def test_the_papers_phases_are_those_written_out_by_hand_and_a_mix_of_five_to_three_has_their_totals():
+    tokens, text, both = 384_000, {"chat": Fraction(1)}, {"code_chat": Fraction(1)}
+    written = [(7, 3), (7, 3), (6, 4), (5, 5)]
+    for curve, ratios in (("ma2024-increase", written), ("ma2024-decrease", written[::-1])):
+        named = phases(tokens, pieces(curve, text, both, width=Fraction(1), steps=20))
+        by_hand = phases(
+            tokens, [(Fraction(1), {"chat": Fraction(a), "code_chat": Fraction(b)}) for a, b in ratios]
+        )
+        assert named == by_hand
+        assert sum(p.by_source["code_chat"] for p in named) == tokens * 3 // 8
