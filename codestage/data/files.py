@@ -132,14 +132,19 @@ def _lines(file: File) -> Iterator[str]:
 
 
 def _jsonl(file: File, bad: Bad) -> Iterator[Row]:
-    for number, line in enumerate(_lines(file), 1):
-        if line.strip():
-            try:
-                row = _parse(file, line, number)
-            except UserError as error:
-                bad(str(error))
-            else:
-                yield row
+    """Line by line, so that one in another encoding takes no other with it."""
+    with file.open() as binary:
+        lines = io.BufferedReader(binary)  # type: ignore[type-var]  # not every decompressor has lines
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    row = _parse(file, line.decode("utf-8"), number)
+                except UnicodeDecodeError as error:
+                    bad(f"{file.name}:{number}: not UTF-8 ({error.reason}); convert that line")
+                except UserError as error:
+                    bad(str(error))
+                else:
+                    yield row
 
 
 def _json(file: File, bad: Bad) -> Iterator[Row]:

@@ -137,6 +137,18 @@ def test_bad_rows_are_an_error_or_counted_as_the_user_chose(tmp_path):
         texts("*.jsonl*", tmp_path)
 
 
+def test_lines_in_another_encoding_take_no_other_line_with_them(tmp_path):
+    lines = [json.dumps({"text": f"caf\u00e9 {i}"}, ensure_ascii=False) for i in range(9)]
+    mixed = [line.encode("latin-1" if i % 4 == 1 else "utf-8") for i, line in enumerate(lines)]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(mixed))
+    told = []
+    found = [d.text for d in read_source(spec("a.jsonl"), tmp_path, told.append)]
+    assert found == [f"caf\u00e9 {i}" for i in range(9) if i % 4 != 1]
+    assert [t.partition(" (")[0] for t in told] == [f"a.jsonl:{n}: not UTF-8" for n in (2, 6)]
+    with pytest.raises(UserError, match=r"a\.jsonl:2: not UTF-8"):
+        texts("a.jsonl", tmp_path)
+
+
 def write_megatron(path, documents):
     """Files as Megatron's own builder lays them out: one sequence a document."""
     ids = [np.array(d, np.uint16) for d in documents]

@@ -147,7 +147,7 @@ FUZZED = [f"a{kind}" for kind in [*READERS, *ARCHIVES, ".jsonl.gz", ".jsonl.zst"
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=80), st.sampled_from(FUZZED))
+@given(damaged(), st.sampled_from(FUZZED))
 def test_any_bytes_are_read_or_refused_in_words(tmp_path, data, name):
     (tmp_path / name).write_bytes(data)
     told = None
