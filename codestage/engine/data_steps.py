@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,13 @@ from codestage.data.disk import file_digest
 from codestage.data.files import find
 from codestage.data.shards import Shard
 from codestage.data.sources import source_files
-from codestage.data.tokenizer import (
-    Marks,
-    existing_tokenizer,
-    marks_of,
-    tokenizer_files,
-)
+from codestage.data.tokenizer import tokenizer_files
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.evaluate.tasks import load_tasks
 from codestage.study.expand import expand
 from codestage.study.load import line_of
-from codestage.study.models import ModelShape, shape
-from codestage.study.schema import SourceSpec, Study, TokenizerSpec
+from codestage.study.schema import SourceSpec, Study
 
 
 @dataclass(frozen=True)
@@ -91,28 +84,6 @@ def _form(study: Study, source: str) -> dict[str, Any]:
     form = study.sources[source].format
     chat = {"chat_template": True} if study.tokenizer.chat_template and form == "instruct" else {}
     return {"format": form, **chat}
-
-
-def model_shape(study: Study, study_path: Path) -> ModelShape:
-    """The shape of the study's model with its tokenizer's vocabulary.
-
-    Raises:
-        UserError: a tokenizer that is to exist cannot be read.
-    """
-    spec = study.tokenizer
-    if spec.vocab_size is not None:
-        return shape(study.model, spec.vocab_size)
-    size, marks = _existing(spec, study_path)
-    return shape(study.model, size, (marks.begin, marks.end, marks.pad))
-
-
-@cache
-def _existing(spec: TokenizerSpec, study_path: Path) -> tuple[int, Marks]:
-    try:
-        found = existing_tokenizer(spec, study_path.parent)
-    except UserError as error:
-        raise UserError(f"{study_path}:{line_of(study_path, ('tokenizer',))}: {error}") from None
-    return len(found), marks_of(found)
 
 
 def _needs(study: Study) -> dict[str, set[int]]:

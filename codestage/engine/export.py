@@ -61,7 +61,7 @@ def _find(folder: Path, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _tokenizer(store: Store, checkpoint: Path) -> Path:
     """The tokenizer of the rows that the checkpoint was trained on."""
     used = json.loads((checkpoint / "step.json").read_text())["inputs"]
-    rows = next(hash_ for role, hash_ in used.items() if role != "parent")
+    rows = next(hash_ for role, hash_ in used.items() if role not in ("parent", "model"))
     made_by = json.loads((store.read("prepare", rows) / "step.json").read_text())["inputs"]
     return store.read("tokenizer", made_by["tokenizer"])
 

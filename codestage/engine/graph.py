@@ -77,24 +77,32 @@ def stage_work(
 
 
 def training_steps(
-    runs: Sequence[Run], supply: Mapping[int, Supply], shape: ModelShape, seq_len: int
+    runs: Sequence[Run],
+    supply: Mapping[int, Supply],
+    shape: ModelShape,
+    seq_len: int,
+    model: Step | None = None,
 ) -> dict[str, list[StageWork]]:
-    """Run name -> its stages, each with the segments that train it, shared where they are the same."""
+    """Run name -> its stages, each with the segments that train it, shared where they are the same.
+
+    `model` is the step that gives the weights to begin with; None: fresh ones, by the seed.
+    """
     numbers = {n: i for i, n in enumerate(sorted({n for s in supply.values() for n in s.rows}))}
     result: dict[str, list[StageWork]] = {run.name: [] for run in runs}
     depth = max(len(run.arm.stages) for run in runs)
     for position in range(depth):
-        groups: dict[tuple[int, str], list[StageWork]] = {}
+        groups: dict[tuple[int, str], tuple[Step | None, list[StageWork]]] = {}
         for run in runs:
             if position >= len(run.arm.stages):
                 continue
             stage, before = run.arm.stages[position], result[run.name]
             skip = {n: r for work in before for n, r in work.plan.used().items()}
             work = stage_work(run, stage, supply[stage.seq_len].rows, skip, numbers)
-            parent = before[-1].segments[-1].hash if before else ""
-            groups.setdefault((run.seed, parent), []).append(work)
+            parent = before[-1].segments[-1] if before else model
+            key = (run.seed, parent.hash if parent else "")
+            groups.setdefault(key, (parent, []))[1].append(work)
             before.append(work)
-        for (_, parent), group in groups.items():
+        for parent, group in groups.values():
             _split(group, 0, parent, shape, seq_len, supply)
     return result
 
@@ -102,7 +110,7 @@ def training_steps(
 def _split(
     group: list[StageWork],
     start: int,
-    parent: str,
+    parent: Step | None,
     shape: ModelShape,
     seq_len: int,
     supply: Mapping[int, Supply],
@@ -121,7 +129,7 @@ def _split(
         step = _segment(first, start, end, parent, shape, seq_len, supply)
         for work in cluster:
             work.segments.append(step)
-        _split(cluster, end, step.hash, shape, seq_len, supply)
+        _split(cluster, end, step, shape, seq_len, supply)
 
 
 def _compatible(a: StageWork, b: StageWork) -> bool:
@@ -140,7 +148,7 @@ def _segment(
     work: StageWork,
     start: int,
     end: int,
-    parent: str,
+    parent: Step | None,
     shape: ModelShape,
     seq_len: int,
     supply: Mapping[int, Supply],
@@ -151,7 +159,7 @@ def _segment(
     local, drawn = _renumbered(rows, supply)
     inputs = {name: supply[stage.seq_len].hashes[name] for name in drawn}
     if parent:
-        inputs["parent"] = parent
+        inputs["model" if parent.kind == "model" else "parent"] = parent.hash
     label = f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}"
     return Step(
         kind="train",

@@ -10,8 +10,8 @@ import psutil
 from codestage.analyse.power import minimum_detectable
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
-from codestage.engine.data_steps import model_shape
 from codestage.engine.graph import Supply, training_steps
+from codestage.engine.model_steps import model_shape
 from codestage.engine.run import evaluation_tasks
 from codestage.errors import UserError
 from codestage.study.expand import expand, runs

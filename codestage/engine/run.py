@@ -12,9 +12,10 @@ import psutil
 
 from codestage.data.mixture import check_supply
 from codestage.data.shards import Shard
-from codestage.engine.data_steps import DataSteps, data_steps, model_shape, shards
+from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, run_steps
+from codestage.engine.model_steps import model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
 from codestage.engine.results import rebuild, write_records
 from codestage.engine.store import Step, Store
@@ -103,7 +104,8 @@ def _do_steps(
         run_steps(steps, store, workers=workers, listener=listener)
 
     data = data_steps(study, study_path)
-    do(data.all())
+    model = model_step(study, study_path, model_shape(study, study_path))
+    do([*data.all(), *([model] if model else [])])
     works = plan_training(study, study_path, data, store)
     segments = list(
         {s.hash: s for stages in works.values() for w in stages for s in w.segments}.values()
@@ -130,7 +132,8 @@ def plan_training(
         supply[length] = Supply({n: shard.counts for n, shard in held.items()}, hashes)
     size = model_shape(study, study_path)
     all_runs = [match(study, run, measures, size) for run in runs(study)]
-    works = training_steps(all_runs, supply, size, max(lengths))
+    model = model_step(study, study_path, size)
+    works = training_steps(all_runs, supply, size, max(lengths), model)
     epochs = {name: source.epochs for name, source in study.sources.items()}
     for stages in works.values():
         for work in stages:

@@ -19,6 +19,7 @@ VERSIONS = {
     "documents": 3,
     "tokenizer": 1,
     "prepare": 2,
+    "model": 1,
     "train": 1,
     "evaluate": 1,
 }

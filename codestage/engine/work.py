@@ -14,7 +14,7 @@ from codestage.data.instruct import PLAIN, Chat
 from codestage.data.mixture import MixturePlan
 from codestage.data.shards import Shard
 from codestage.data.tokenizer import load_tokenizer
-from codestage.engine import data_work
+from codestage.engine import data_work, model_steps
 from codestage.engine.graph import SegmentPayload
 from codestage.engine.store import Step, Store
 from codestage.study.seeds import child
@@ -55,6 +55,8 @@ class Workshop:
             data_work.make_items(step, out, tasks)
         elif step.kind == "documents":
             data_work.make_documents(step, self.store, out, self.spread)
+        elif step.kind == "model":
+            model_steps.make_model(step, out)
         elif step.kind == "tokenizer":
             data_work.make_tokenizer(step, self.store, out)
         elif step.kind == "prepare":
@@ -68,13 +70,19 @@ class Workshop:
 
         payload: SegmentPayload = step.payload
         self._pool = self._pool or ModelPool(compiled=self.compiled)
-        parent = step.inputs.get("parent")
+        inputs = step.inputs
+        init = None
+        if "parent" in inputs or "model" in inputs:
+            kind, hash_ = (
+                ("train", inputs["parent"]) if "parent" in inputs else ("model", inputs["model"])
+            )
+            init = self.store.read(kind, hash_)
         segment = Segment(
             shape=payload.shape,
             stage=payload.stage,
             start=payload.start,
             stop=payload.stop,
-            init=self.store.read("train", parent) if parent else None,
+            init=init,
             seed=payload.seed,
         )
         told = 0.0

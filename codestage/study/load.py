@@ -188,6 +188,10 @@ def _weights(folder: Path, curve: str, steps: int, place: str) -> list[str]:
 def _cross_check(study: Study) -> list[tuple[Key, str]]:
     """What one field alone cannot know: sources named, kinds that fit, equal totals of siblings."""
     problems: list[tuple[Key, str]] = []
+    if study.model.pretrained and study.tokenizer.train:
+        problems.append(
+            (("tokenizer",), "a pretrained model has its own tokenizer: give its path or hub")
+        )
     for stage_name, stage in study.stages.items():
         wanted = "instruct" if stage.kind == "tune" else "document"
         for option_name, option in stage.options.items():
@@ -208,6 +212,10 @@ def _unequal_totals(study: Study) -> list[tuple[Key, str]]:
     from codestage.study.schedule import shares
 
     problems: list[tuple[Key, str]] = []
+    if study.model.pretrained and study.tokenizer.train:
+        problems.append(
+            (("tokenizer",), "a pretrained model has its own tokenizer: give its path or hub")
+        )
     for stage_name, stage in study.stages.items():
         totals = {name: shares(option.pieces(stage.lr)) for name, option in stage.options.items()}
         for name, option in stage.options.items():

@@ -20,6 +20,10 @@ class ModelShape:
     precision: str
     marks: tuple[int, int, int] = (0, 0, 1)
     """Ids of the begin, end and padding tokens."""
+    config: str = ""
+    """Of a pretrained model: its Transformers configuration as JSON, which says all of its shape."""
+    counted: tuple[int, int] = (0, 0)
+    """Of a pretrained model: its parameters, and those without embeddings."""
 
 
 # (parameters without embeddings, hidden size, layers, heads): depth and width grow together, head
@@ -43,7 +47,8 @@ LADDER = (
 
 
 def shape(model: ModelSpec, vocab_size: int, marks: tuple[int, int, int] = (0, 0, 1)) -> ModelShape:
-    """The shape that `model` asks for; a size takes the ladder's nearest rung, by ratio."""
+    """The shape of a model from scratch; a size takes the ladder's nearest rung, by ratio."""
+    assert model.family is not None
     if model.size is not None:
         size = model.size
         _, hidden, layers, heads = min(LADDER, key=lambda r: max(r[0] / size, size / r[0]))
@@ -69,6 +74,8 @@ def parameters(shape: ModelShape, *, embeddings: bool = True, positions: int = 0
 
     `positions` matters for GPT-2 alone, which learns an embedding for each.
     """
+    if shape.config:
+        return shape.counted[0 if embeddings else 1]
     d, f = shape.hidden_size, shape.intermediate_size
     kv = d * shape.kv_heads // shape.heads
     if shape.family in GPT:

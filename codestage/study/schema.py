@@ -72,10 +72,21 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-class ModelSpec(Model):
-    """The model every arm trains. Either a `size` or a shape of its own."""
+class HubModel(Model):
+    """A model on the Hugging Face hub."""
 
-    family: Literal[FAMILIES]  # type: ignore[valid-type]
+    id: str
+    revision: str | None = Field(
+        None, description="a commit: without it what is there may change unseen"
+    )
+
+
+class ModelSpec(Model):
+    """The model every arm trains: from scratch, by a `size` or a shape of its own, or pretrained."""
+
+    family: Literal[FAMILIES] | None = None  # type: ignore[valid-type]
+    path: str | None = Field(None, description="a pretrained model: its folder, or a .gguf")
+    hub: HubModel | None = Field(None, description="a pretrained model of the hub")
     size: Count | None = Field(None, description="parameters without embeddings, e.g. 2M")
     hidden_size: int | None = Field(None, ge=8)
     layers: int | None = Field(None, ge=1)
@@ -87,6 +98,12 @@ class ModelSpec(Model):
     @model_validator(mode="after")
     def _one_way(self) -> "ModelSpec":
         own = (self.hidden_size, self.layers, self.heads)
+        if [self.family, self.path, self.hub].count(None) != 2:
+            raise ValueError("give exactly one of family, path, hub")
+        if self.pretrained:
+            if self.size is not None or any(own):
+                raise ValueError("a pretrained model has its own shape; leave size and shape out")
+            return self
         if self.size is None and None in own:
             raise ValueError("give size, or hidden_size, layers and heads")
         if self.size is not None and any(own):
@@ -102,14 +119,9 @@ class ModelSpec(Model):
             raise ValueError(f"kv_heads {self.kv_heads} does not divide heads {self.heads}")
         return self
 
-
-class HubModel(Model):
-    """A model on the Hugging Face hub."""
-
-    id: str
-    revision: str | None = Field(
-        None, description="a commit: without it what is there may change unseen"
-    )
+    @property
+    def pretrained(self) -> bool:
+        return self.family is None
 
 
 class HubSpec(HubModel):

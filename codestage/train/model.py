@@ -1,5 +1,6 @@
 """Models: Transformers causal language models, with attention and loss made for packed rows."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
+    AutoConfig,
     AutoModelForCausalLM,
     GemmaConfig,
     GPT2Config,
@@ -67,6 +69,9 @@ def build_model(shape: ModelShape, seq_len: int, seed: int) -> PreTrainedModel:
 
 def _config(shape: ModelShape, seq_len: int) -> PretrainedConfig:
     """The family's own configuration, without dropout: a small model sees no document twice."""
+    if shape.config:
+        settings = json.loads(shape.config)
+        return AutoConfig.for_model(**settings)
     begin, end, pad = shape.marks
     common: dict[str, Any] = {
         "vocab_size": shape.vocab_size,

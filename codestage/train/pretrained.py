@@ -1,0 +1,129 @@
+"""Models that are trained already: what they are, and their weights as a checkpoint to begin from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+from codestage.errors import UserError
+from codestage.study.models import ModelShape
+from codestage.study.schema import ModelSpec
+from codestage.train import checkpoint
+from codestage.train.loop import CURVE
+
+NOT_SHAPE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "quantization_config")
+"""Settings of a configuration that say nothing of what is computed here."""
+
+
+def pretrained_shape(
+    spec: ModelSpec, folder: Path, *, vocabulary: int, marks: tuple[int, int, int], seq_len: int
+) -> ModelShape:
+    """The shape of the model that `spec` names; `vocabulary` is the tokenizer's size.
+
+    Raises:
+        UserError: no such model, or tokenizer or row length do not fit it.
+    """
+    place, more = _place(spec, folder)
+    try:
+        config: Any = AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # readers of foreign files raise anything
+        raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
+    if vocabulary > config.vocab_size:
+        raise UserError(
+            f"{_told(spec)}: the tokenizer has {vocabulary:,} tokens, the model {config.vocab_size:,}; take the "
+            "model's own tokenizer, since growing it would change the model"
+        )
+    longest = getattr(config, "max_position_embeddings", seq_len)
+    if seq_len > longest:
+        raise UserError(
+            f"{_told(spec)}: takes rows of {longest:,} tokens at most; lower seq_len {seq_len:,}"
+        )
+    table = model.get_input_embeddings().weight.numel()
+    head = model.get_output_embeddings().weight.numel()
+    tied = bool(config.tie_word_embeddings)
+    total = sum(p.numel() for p in model.parameters())
+    return ModelShape(
+        family=str(config.model_type),
+        hidden_size=int(config.hidden_size),
+        layers=int(config.num_hidden_layers),
+        heads=int(config.num_attention_heads),
+        kv_heads=int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads),
+        intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+        vocab_size=int(config.vocab_size),
+        tied=tied,
+        precision=spec.precision,
+        marks=marks,
+        config=_settings(config, marks),
+        counted=(total, total - table - (0 if tied else head)),
+    )
+
+
+def _settings(config: Any, marks: tuple[int, int, int]) -> str:
+    """What is computed, as JSON: without dropout, which a resumed run could not repeat."""
+    settings = {k: v for k, v in config.to_dict().items() if k not in NOT_SHAPE}
+    for name, value in settings.items():
+        if isinstance(value, float) and ("drop" in name):
+            settings[name] = 0.0
+    begin, end, pad = marks
+    settings |= {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": pad}
+    return json.dumps(settings, sort_keys=True)
+
+
+def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path) -> None:
+    """Write the weights that `spec` names as a checkpoint before its first batch, in float32.
+
+    Raises:
+        UserError: the weights cannot be read.
+    """
+    place, more = _place(spec, folder)
+    safe = {} if "gguf_file" in more else {"use_safetensors": True}
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32, trust_remote_code=False, **safe, **more
+        )
+    except Exception as error:
+        raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
+    begun = checkpoint.Checkpoint(
+        weights={name: p.detach().clone() for name, p in model.named_parameters()},
+        optimizer={},
+        curve=CURVE.empty_table(),
+        config=_settings_of_checkpoint(shape),
+        state=checkpoint.State(stage="", batch=0, tokens=0, seed=0),
+    )
+    checkpoint.save(begun, out)
+
+
+def _settings_of_checkpoint(shape: ModelShape) -> str:
+    config: Any = AutoConfig.for_model(**json.loads(shape.config))
+    return str(config.to_json_string())
+
+
+def pretrained_files(spec: ModelSpec, folder: Path) -> list[Path]:
+    """The local files that make a pretrained model what it is."""
+    if spec.path is None:
+        return []
+    path = folder / spec.path
+    if path.is_file():
+        return [path]
+    return sorted({*path.glob("*.safetensors"), *path.glob("config.json")})
+
+
+def _place(spec: ModelSpec, folder: Path) -> tuple[str, dict[str, Any]]:
+    if spec.hub:
+        return spec.hub.id, {"revision": spec.hub.revision}
+    path = folder / str(spec.path)
+    if not path.exists():
+        raise UserError(f"{spec.path}: no such folder or file; check model.path")
+    if path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    return str(path), {}
+
+
+def _told(spec: ModelSpec) -> str:
+    return str(spec.hub.id if spec.hub else spec.path)
