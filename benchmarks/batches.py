@@ -23,6 +23,7 @@ from codestage.data.mixture import MixturePlan
 from codestage.data.shards import Shard
 from codestage.study.schedule import phases
 
+MARKS = {"begin": 0, "end": 0, "pad": 1}
 SEQ_LEN, ROWS = 2048, 32
 SHARES = {"prose": Fraction(6), "code": Fraction(3), "math": Fraction(1)}
 
@@ -35,7 +36,7 @@ def write_shard(folder: Path, rows: int, seed: int) -> None:
     stream[rng.random(len(stream)) < 1 / 700] = 0
     index = np.arange(rows)[:, None] * SEQ_LEN + np.arange(SEQ_LEN + 1)
     stream[index].tofile(folder / "rows.tokens")
-    meta = {"format": "document", "rows": rows, "seq_len": SEQ_LEN, "dtype": "uint16"}
+    meta = {"format": "document", "rows": rows, "seq_len": SEQ_LEN, "dtype": "uint16", "marks": MARKS}
     (folder / "meta.json").write_text(json.dumps(meta))
 
 
@@ -98,7 +99,13 @@ def trillion() -> dict[str, float]:
             place.mkdir()
             with (place / "rows.tokens").open("wb") as file:
                 file.truncate(rows * 4097 * 2)
-            meta = {"format": "document", "rows": rows, "seq_len": 4096, "dtype": "uint16"}
+            meta = {
+                "format": "document",
+                "rows": rows,
+                "seq_len": 4096,
+                "dtype": "uint16",
+                "marks": MARKS,
+            }
             (place / "meta.json").write_text(json.dumps(meta))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
