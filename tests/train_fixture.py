@@ -51,6 +51,7 @@ def stage(tokens=650, *, lr=1e-2, option="text", **changes):
         "order": "even",
         "seq_len": SEQ_LEN,
         "batch_tokens": SEQ_LEN * ROWS,
+        "micro_batch_tokens": SEQ_LEN * ROWS,
         "optimizer": OptimizerSpec(lr=lr),
         "lr": LRSpec(schedule="wsd", warmup_tokens=128, decay="0.3"),
     }

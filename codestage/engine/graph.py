@@ -135,13 +135,8 @@ def _split(
 def _compatible(a: StageWork, b: StageWork) -> bool:
     """Whether two stages train in the same way, their data and learning rate apart."""
     x, y = a.stage, b.stage
-    return (x.seq_len, x.batch_tokens, x.optimizer, x.kind, x.name) == (
-        y.seq_len,
-        y.batch_tokens,
-        y.optimizer,
-        y.kind,
-        y.name,
-    )
+    alike = ("seq_len", "batch_tokens", "micro_batch_tokens", "optimizer", "kind", "name")
+    return all(getattr(x, field) == getattr(y, field) for field in alike)
 
 
 def _segment(
@@ -172,8 +167,10 @@ def _segment(
                 "kind": stage.kind,
                 "seq_len": stage.seq_len,
                 "batch_tokens": stage.batch_tokens,
+                "micro_batch_tokens": stage.micro_batch_tokens,
                 "optimizer": plain(stage.optimizer),
             },
+            **({"ends": end == work.batches} if stage.optimizer.ema else {}),
             "start": start,
             "stop": end,
             "rows": digest(local.tobytes().hex()),

@@ -25,6 +25,7 @@ class StagePlan:
     order: Literal["even", "random"]
     seq_len: int
     batch_tokens: int
+    micro_batch_tokens: int
     optimizer: OptimizerSpec
     lr: LRSpec
     matched: str = ""
@@ -115,6 +116,7 @@ def _plan(
         order="even",
         seq_len=spec.seq_len,
         batch_tokens=spec.batch_tokens,
+        micro_batch_tokens=spec.micro_batch_tokens or spec.batch_tokens,
         optimizer=spec.optimizer,
         lr=spec.lr,
     )

@@ -228,15 +228,18 @@ class SourceSpec(Model):
 
 
 class OptimizerSpec(Model):
-    """AdamW; decay is decoupled and on matrices only."""
+    """AdamW, or Muon for the matrices between embeddings and head; decay is on matrices only."""
 
-    name: Literal["adamw"] = "adamw"
+    name: Literal["adamw", "muon"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="a stage ends with the mean of its weights, with this decay a step"
+    )
 
 
 class LRSpec(Model):
@@ -330,6 +333,9 @@ class StageSpec(Model):
     options: dict[str, OptionSpec] = Field(min_length=1)
     seq_len: int = Field(512, ge=8)
     batch_tokens: Count = 16384
+    micro_batch_tokens: Count | None = Field(
+        None, description="tokens whose gradients are computed at once: less needs less memory"
+    )
     optimizer: OptimizerSpec = OptimizerSpec()
     lr: LRSpec = LRSpec()
 
@@ -339,6 +345,12 @@ class StageSpec(Model):
             near = max(1, round(self.batch_tokens / self.seq_len)) * self.seq_len
             raise ValueError(
                 f"batch_tokens {self.batch_tokens} is no multiple of seq_len {self.seq_len}; try {near}"
+            )
+        micro = self.micro_batch_tokens
+        if micro and (micro % self.seq_len or self.batch_tokens % micro):
+            raise ValueError(
+                f"micro_batch_tokens {micro} must be a multiple of seq_len {self.seq_len} that divides "
+                f"batch_tokens {self.batch_tokens}"
             )
         if self.lr.schedule != "wsd" and any(o.curve == "cooldown-only" for o in self.options.values()):
             raise ValueError("curve cooldown-only needs lr: {schedule: wsd}, which has a cooldown")

@@ -19,6 +19,7 @@ from codestage.study.lr import lr_at
 from codestage.study.models import ModelShape
 from codestage.train import checkpoint
 from codestage.train.model import ModelPool, build_model
+from codestage.train.optim import Optimizers, tables_of
 
 
 class Interrupted(Exception):
@@ -125,25 +126,8 @@ class _Trainer:
         fresh = build_model(segment.shape, self.stage.seq_len, segment.seed)
         self.config = fresh.config.to_json_string()
         self.master = {n: p.detach().clone() for n, p in fresh.named_parameters()}
-        self._make_optimizer()
+        self.optimizers = Optimizers(self.master, self.stage.optimizer, tables_of(fresh))
         self._publish()
-
-    def _make_optimizer(self) -> None:
-        spec = self.stage.optimizer
-        for weight in self.master.values():
-            weight.requires_grad_(True)
-        matrices = [w for w in self.master.values() if w.ndim >= 2]
-        vectors = [w for w in self.master.values() if w.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": spec.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=spec.lr,
-            betas=(spec.beta1, spec.beta2),
-            eps=spec.eps,
-            fused=True,
-        )
 
     def _publish(self) -> None:
         """Copy the float32 weights into the model that computes, in its precision."""
@@ -162,7 +146,9 @@ class _Trainer:
                     f"{self.segment.init} stands at batch {saved.state.batch}, not at "
                     f"{self.segment.start}; remove it and run again"
                 )
-            self._load_optimizer(saved.optimizer)
+            self.optimizers.load(saved.optimizer)
+        else:
+            self.optimizers.begin_mean()
         self._publish()
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
@@ -170,16 +156,10 @@ class _Trainer:
         with torch.no_grad():
             for name, weight in self.master.items():
                 weight.copy_(saved.weights[name])
-        self._load_optimizer(saved.optimizer)
+        self.optimizers.load(saved.optimizer)
         self.batch, self.past_curve = saved.state.batch, saved.curve
         self.tokens_of_previous = saved.state.tokens
         self._publish()
-
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        for name, weight in self.master.items():
-            self.optimizer.state[weight] = {
-                key: tensors[f"{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-            }
 
     def step(self) -> StepLog:
         """One optimiser step on the next batch."""
@@ -191,9 +171,7 @@ class _Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self.master.values(), self.stage.optimizer.clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise RunError(self._diverged(loss, norm, rate))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        self.optimizers.step(rate)
         self._publish()
         self.batch += 1
         tokens = self.batches.tokens_before(self.batch)
@@ -211,12 +189,24 @@ class _Trainer:
 
     def _backward(self, batch: Batch, predicted: int) -> tuple[float, Tensor]:
         """Gradients of the mean loss into the float32 weights; (loss, nats a row)."""
+        rows = self.stage.micro_batch_tokens // self.stage.seq_len
+        nats, row_nats = 0.0, []
+        for weight in self.master.values():
+            weight.grad = None
+        for first in range(0, len(batch.tokens), rows):
+            part, by_row = self._part(batch, slice(first, first + rows), predicted)
+            nats += part
+            row_nats.append(by_row)
+        return nats / predicted, torch.cat(row_nats)
+
+    def _part(self, batch: Batch, rows: slice, predicted: int) -> tuple[float, Tensor]:
+        """Add the gradients of some rows; (nats, nats a row)."""
         try:
             nats, row_nats = self.forward(
-                torch.from_numpy(batch.tokens).long(),
-                torch.from_numpy(batch.documents),
-                torch.from_numpy(batch.positions).long(),
-                torch.from_numpy(batch.labels).long(),
+                torch.from_numpy(batch.tokens[rows]).long(),
+                torch.from_numpy(batch.documents[rows]),
+                torch.from_numpy(batch.positions[rows]).long(),
+                torch.from_numpy(batch.labels[rows]).long(),
             )
             (nats / predicted).backward()
         except BackendCompilerFailed as error:
@@ -227,14 +217,16 @@ class _Trainer:
             ) from None
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise RunError(
-                f"stage {self.stage.name!r}, batch {self.batch}: out of memory ({error}); lower "
-                f"batch_tokens ({self.stage.batch_tokens}) or seq_len ({self.stage.seq_len})"
+                f"stage {self.stage.name!r}, batch {self.batch}: out of memory ({error}); set "
+                f"micro_batch_tokens below {self.stage.micro_batch_tokens} (it changes no data), or lower "
+                f"seq_len ({self.stage.seq_len})"
             ) from None
         for name, parameter in self.model.named_parameters():
             assert parameter.grad is not None
-            self.master[name].grad = parameter.grad.to(torch.float32)
+            gradient, weight = parameter.grad.to(torch.float32), self.master[name]
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
             parameter.grad = None
-        return nats.item() / predicted, row_nats
+        return nats.item(), row_nats
 
     def _by_source(self, batch: Batch, row_nats: Tensor) -> dict[str, object]:
         nats, predicted = {}, {}
@@ -258,16 +250,13 @@ class _Trainer:
 
     def checkpoint(self) -> checkpoint.Checkpoint:
         """Everything needed to go on from here."""
-        optimizer = {
-            f"{key}.{name}": value.clone()
-            for name, weight in self.master.items()
-            for key, value in self.optimizer.state[weight].items()
-        }
+        ends = self.batch == self.batches.n_batches  # where the mean takes the weights' place
+        weights = self.optimizers.mean if ends and self.optimizers.mean else self.master
         past = self.past_curve.to_pylist()  # through Python, so that the file's bytes are the same
         curve = pa.Table.from_pylist([*past, *self.rows], CURVE)
         return checkpoint.Checkpoint(
-            weights={name: weight.detach().clone() for name, weight in self.master.items()},
-            optimizer=optimizer,
+            weights={name: weight.detach().clone() for name, weight in weights.items()},
+            optimizer=self.optimizers.state(),
             curve=curve,
             config=self.config,
             state=checkpoint.State(

@@ -89,6 +89,7 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
         )
     except Exception as error:
         raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
+    _check_head(model, spec)
     begun = checkpoint.Checkpoint(
         weights={name: p.detach().clone() for name, p in model.named_parameters()},
         optimizer={},
@@ -97,6 +98,19 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
         state=checkpoint.State(stage="", batch=0, tokens=0, seed=0),
     )
     checkpoint.save(begun, out)
+
+
+@torch.no_grad()
+def _check_head(model: Any, spec: ModelSpec) -> None:
+    """Training and evaluation put the head on the last hidden state; some models do more than that."""
+    tokens = torch.arange(1, 9)[None]
+    whole = model.eval()(tokens).logits
+    ours = model.get_output_embeddings()(model.base_model(tokens).last_hidden_state)
+    if not torch.allclose(whole, ours, atol=1e-4):
+        raise UserError(
+            f"{_told(spec)}: a {model.config.model_type} changes its logits after the head, which codestage "
+            "does not do; take another model"
+        )
 
 
 def _settings_of_checkpoint(shape: ModelShape) -> str:
