@@ -53,6 +53,7 @@ def stage(tokens=650, *, lr=1e-2, option="text", **changes):
         "batch_tokens": SEQ_LEN * ROWS,
         "micro_batch_tokens": SEQ_LEN * ROWS,
         "optimizer": OptimizerSpec(lr=lr),
+        "adapter": None,
         "lr": LRSpec(schedule="wsd", warmup_tokens=128, decay="0.3"),
     }
     return StagePlan(**(plan | changes))

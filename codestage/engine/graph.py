@@ -135,7 +135,7 @@ def _split(
 def _compatible(a: StageWork, b: StageWork) -> bool:
     """Whether two stages train in the same way, their data and learning rate apart."""
     x, y = a.stage, b.stage
-    alike = ("seq_len", "batch_tokens", "micro_batch_tokens", "optimizer", "kind", "name")
+    alike = ("seq_len", "batch_tokens", "micro_batch_tokens", "optimizer", "adapter", "kind", "name")
     return all(getattr(x, field) == getattr(y, field) for field in alike)
 
 
@@ -169,6 +169,7 @@ def _segment(
                 "batch_tokens": stage.batch_tokens,
                 "micro_batch_tokens": stage.micro_batch_tokens,
                 "optimizer": plain(stage.optimizer),
+                **({"adapter": plain(stage.adapter)} if stage.adapter else {}),
             },
             **({"ends": end == work.batches} if stage.optimizer.ema else {}),
             "start": start,

@@ -10,7 +10,7 @@ from codestage.errors import UserError
 from codestage.study.curves import Pieces
 from codestage.study.identity import digest
 from codestage.study.schedule import Phase, phases
-from codestage.study.schema import MATCHED, LRSpec, OptimizerSpec, StageSpec, Study
+from codestage.study.schema import MATCHED, AdapterSpec, LRSpec, OptimizerSpec, StageSpec, Study
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class StagePlan:
     batch_tokens: int
     micro_batch_tokens: int
     optimizer: OptimizerSpec
+    adapter: AdapterSpec | None
     lr: LRSpec
     matched: str = ""
     """One of `MATCHED` as long as tokens and phases are those of the option itself (see `match`)."""
@@ -118,6 +119,7 @@ def _plan(
         batch_tokens=spec.batch_tokens,
         micro_batch_tokens=spec.micro_batch_tokens or spec.batch_tokens,
         optimizer=spec.optimizer,
+        adapter=spec.adapter,
         lr=spec.lr,
     )
 

@@ -242,6 +242,14 @@ class OptimizerSpec(Model):
     )
 
 
+class AdapterSpec(Model):
+    """Small matrices that are trained in place of all weights."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    rank: int = Field(8, ge=1)
+    alpha: int | None = Field(None, ge=1, description="weight of the adapters; default twice the rank")
+
+
 class LRSpec(Model):
     """The learning rate over a stage's own tokens."""
 
@@ -337,6 +345,7 @@ class StageSpec(Model):
         None, description="tokens whose gradients are computed at once: less needs less memory"
     )
     optimizer: OptimizerSpec = OptimizerSpec()
+    adapter: AdapterSpec | None = Field(None, description="train adapters and freeze the weights")
     lr: LRSpec = LRSpec()
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from codestage.study.expand import StagePlan
 from codestage.study.lr import lr_at
 from codestage.study.models import ModelShape
 from codestage.train import checkpoint
+from codestage.train.adapter import ADAPTER, BASE, add_adapters, fresh_adapters, merged, plain_name
 from codestage.train.model import ModelPool, build_model
 from codestage.train.optim import Optimizers, tables_of
 
@@ -122,43 +124,75 @@ class _Trainer:
         self.tokens_of_previous = batches.tokens_before(segment.start)
         self.rows: list[dict[str, object]] = []
         self.past_curve = CURVE.empty_table()
-        self.model, self.forward = pool.get(segment.shape, self.stage.seq_len)
-        fresh = build_model(segment.shape, self.stage.seq_len, segment.seed)
+        spec, seed = self.stage.adapter, segment.seed
+        change = partial(add_adapters, spec=spec, seed=seed) if spec else lambda model: None
+        self.model, self.forward = pool.get(segment.shape, self.stage.seq_len, spec, change)
+        fresh = build_model(segment.shape, self.stage.seq_len, seed)
         self.config = fresh.config.to_json_string()
-        self.master = {n: p.detach().clone() for n, p in fresh.named_parameters()}
+        self.base = {n: p.detach().clone() for n, p in fresh.named_parameters()} if spec else {}
+        change(fresh)
+        self.master = {n: p.detach().clone() for n, p in fresh.named_parameters() if p.requires_grad}
         self.optimizers = Optimizers(self.master, self.stage.optimizer, tables_of(fresh))
+        self._publish_base()
         self._publish()
 
     def _publish(self) -> None:
         """Copy the float32 weights into the model that computes, in its precision."""
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                parameter.copy_(self.master[name])
+                if name in self.master:
+                    parameter.copy_(self.master[name])
+
+    def _publish_base(self) -> None:
+        """Copy what adapters leave as it is; once is enough."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if self.base and name not in self.master:
+                    parameter.copy_(self.base[plain_name(name)])
 
     def begin_from(self, saved: checkpoint.Checkpoint) -> None:
         """Go on from another segment: weights, and the optimizer if the stage is the same."""
-        with torch.no_grad():
-            for name, weight in self.master.items():
-                weight.copy_(saved.weights[name])
         if self.segment.start > 0:
             if saved.state.batch != self.segment.start:
                 raise RunError(
                     f"{self.segment.init} stands at batch {saved.state.batch}, not at "
                     f"{self.segment.start}; remove it and run again"
                 )
-            self.optimizers.load(saved.optimizer)
-        else:
-            self.optimizers.begin_mean()
+            self._take(saved)
+            return
+        spec = self.stage.adapter
+        weights = saved.weights
+        if spec:  # adapters begin from the weights that they stand beside: DoRA's hold their norms
+            self.base = weights
+            weights = fresh_adapters(
+                self.segment.shape, self.stage.seq_len, spec, weights, self.segment.seed
+            )
+        with torch.no_grad():
+            for name, weight in self.master.items():
+                weight.copy_(weights[name])
+        self.optimizers.begin_mean()
+        self._publish_base()
         self._publish()
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Go on with this very segment after an interruption."""
-        with torch.no_grad():
-            for name, weight in self.master.items():
-                weight.copy_(saved.weights[name])
-        self.optimizers.load(saved.optimizer)
+        self._take(saved)
         self.batch, self.past_curve = saved.state.batch, saved.curve
         self.tokens_of_previous = saved.state.tokens
+
+    def _take(self, saved: checkpoint.Checkpoint) -> None:
+        """Weights and optimizer of a checkpoint of this stage."""
+        tensors = dict(saved.optimizer)
+        weights = saved.weights
+        if self.base:
+            kept = {n: tensors.pop(f"{BASE}.{n}") for n in self.base if f"{BASE}.{n}" in tensors}
+            self.base = {n: kept.get(n, saved.weights[n]) for n in self.base}
+            weights = {n: tensors.pop(f"{ADAPTER}.{n}") for n in self.master}
+        with torch.no_grad():
+            for name, weight in self.master.items():
+                weight.copy_(weights[name])
+        self.optimizers.load(tensors)
+        self._publish_base()
         self._publish()
 
     def step(self) -> StepLog:
@@ -222,6 +256,8 @@ class _Trainer:
                 f"seq_len ({self.stage.seq_len})"
             ) from None
         for name, parameter in self.model.named_parameters():
+            if name not in self.master:
+                continue
             assert parameter.grad is not None
             gradient, weight = parameter.grad.to(torch.float32), self.master[name]
             weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
@@ -252,11 +288,12 @@ class _Trainer:
         """Everything needed to go on from here."""
         ends = self.batch == self.batches.n_batches  # where the mean takes the weights' place
         weights = self.optimizers.mean if ends and self.optimizers.mean else self.master
+        weights, beside = self._whole(weights)
         past = self.past_curve.to_pylist()  # through Python, so that the file's bytes are the same
         curve = pa.Table.from_pylist([*past, *self.rows], CURVE)
         return checkpoint.Checkpoint(
             weights={name: weight.detach().clone() for name, weight in weights.items()},
-            optimizer=self.optimizers.state(),
+            optimizer=self.optimizers.state() | beside,
             curve=curve,
             config=self.config,
             state=checkpoint.State(
@@ -266,3 +303,14 @@ class _Trainer:
                 seed=self.segment.seed,
             ),
         )
+
+    def _whole(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(the whole model's weights, what is needed beside them to go on): with adapters, the adapters
+        and the weights that they were merged into.
+        """
+        if self.stage.adapter is None:
+            return weights, {}
+        whole = merged(self.segment.shape, self.stage.seq_len, self.stage.adapter, self.base, weights)
+        changed = {f"{BASE}.{n}": w for n, w in self.base.items() if not torch.equal(w, whole[n])}
+        held = {f"{ADAPTER}.{n}": w.detach().clone() for n, w in self.master.items()}
+        return whole, changed | held

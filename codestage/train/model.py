@@ -1,7 +1,7 @@
 """Models: Transformers causal language models, with attention and loss made for packed rows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -193,19 +193,27 @@ class PiecewiseNats(torch.autograd.Function):
 class ModelPool:
     """Built and compiled models by shape: arms that share a shape share one compiled graph.
 
-    A worker keeps one pool; weights are loaded into the pooled model for each piece of work.
+    A worker keeps one pool; weights are loaded into the pooled model for each piece of work. `change` is
+    applied to a model when it is built; `key` tells models that are changed differently apart.
     """
 
     def __init__(self, *, compiled: bool) -> None:
         self.compiled = compiled
-        self._held: dict[tuple[ModelShape, int], tuple[PreTrainedModel, Forward]] = {}
+        self._held: dict[tuple[ModelShape, int, Hashable], tuple[PreTrainedModel, Forward]] = {}
 
-    def get(self, shape: ModelShape, seq_len: int) -> tuple[PreTrainedModel, Forward]:
+    def get(
+        self,
+        shape: ModelShape,
+        seq_len: int,
+        key: Hashable = None,
+        change: Callable[[PreTrainedModel], None] = lambda model: None,
+    ) -> tuple[PreTrainedModel, Forward]:
         """The model in its training precision, and its forward pass."""
-        key = (shape, seq_len)
-        if key not in self._held:
+        place = (shape, seq_len, key)
+        if place not in self._held:
             model = build_model(shape, seq_len, seed=0)
             if shape.precision == "bf16":
                 model = model.bfloat16()
-            self._held[key] = (model, make_forward(model, compiled=self.compiled))
-        return self._held[key]
+            change(model)
+            self._held[place] = (model, make_forward(model, compiled=self.compiled))
+        return self._held[place]

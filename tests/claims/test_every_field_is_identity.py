@@ -32,6 +32,8 @@ def variants(value: Any) -> Iterator[tuple[str, Any]]:
         for i, item in enumerate(value):
             for where, new in variants(item):
                 yield f"[{i}]{where}", (*value[:i], new, *value[i + 1 :])
+    elif value is None:
+        yield "", "something"
     elif isinstance(value, bool):
         yield "", not value
     elif isinstance(value, str):

@@ -103,5 +103,5 @@ def test_other_stages_and_arms_stay_as_they_are(study):
             assert (before == after) == (not before.matched)
             assert not after.matched
             assert replace(after, tokens=0, phases=()) == replace(
-                before, tokens=0, phases=(), matched=None
+                before, tokens=0, phases=(), matched=""
             )
