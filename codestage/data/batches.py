@@ -126,6 +126,14 @@ class Batches:
         return total
 
 
+@dataclass(frozen=True)
+class Validation:
+    """Batches of each source that nothing is trained on, and how often a stage looks at them."""
+
+    batches: Mapping[str, Batches]
+    times: int
+
+
 class _Rows(NamedTuple):
     """A stretch of rows: source number, row in its shard, tokens counted. All `[n]`."""
 

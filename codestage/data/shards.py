@@ -7,7 +7,8 @@ are one, it stands once between two of them, and is what the last token before i
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -24,20 +25,37 @@ OPEN_ROWS = 64
 
 
 class Shard:
-    """A prepared source, memory-mapped."""
+    """A prepared source, memory-mapped; the last `held_out` rows are not among its `rows`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, held_out: Callable[[int, int], int] = lambda rows, seq_len: 0
+    ) -> None:
+        """`held_out` says how many rows of how many, and of which length, are kept for validation."""
         self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-        self.rows, self.seq_len = self.meta["rows"], self.meta["seq_len"]
+        whole, self.seq_len = self.meta["rows"], self.meta["seq_len"]
         self.marks = Marks(**self.meta["marks"])
-        shape = (self.rows, self.seq_len + 1)
-        self.tokens = np.memmap(folder / "rows.tokens", self.meta["dtype"], "r", shape=shape)
+        self.rows = whole - held_out(whole, self.seq_len)
+        shape = (whole, self.seq_len + 1)
+        self.tokens: np.ndarray = np.memmap(folder / "rows.tokens", self.meta["dtype"], "r", shape=shape)
         self.mask: np.ndarray | None = None
-        counts = None
+        self._counts: np.ndarray | None = None
         if self.meta["format"] == "instruct":
             self.mask = np.memmap(folder / "rows.mask", np.uint8, "r", shape=shape)
-            counts = np.load(folder / "counts.npy")
-        self.counts = RowCounts(self.rows, self.seq_len, counts)
+            self._counts = np.load(folder / "counts.npy")
+
+    @property
+    def counts(self) -> RowCounts:
+        counts = None if self._counts is None else self._counts[: self.rows]
+        return RowCounts(self.rows, self.seq_len, counts)
+
+    def held_out(self) -> "Shard":
+        """The rows at the end that are kept for validation, as a source of their own."""
+        rest = copy(self)
+        rest.rows = len(self.tokens) - self.rows
+        rest.tokens = self.tokens[self.rows :]
+        rest.mask = None if self.mask is None else self.mask[self.rows :]
+        rest._counts = None if self._counts is None else self._counts[self.rows :]
+        return rest
 
 
 def write_documents(parts: Iterable[DocumentTokens], encoder: Encoder, out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from codestage.errors import UserError
 from codestage.evaluate.tasks import load_tasks
 from codestage.study.expand import expand
 from codestage.study.load import line_of
-from codestage.study.schema import SourceSpec, Study
+from codestage.study.schema import SourceSpec, Study, ValidationSpec
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,18 @@ def _split(path: str, study_path: Path) -> tuple[SourceSpec, list[str]]:
         raise UserError(f"{study_path}:{line}: {error}") from None
 
 
-def shards(data: DataSteps, store: Store, seq_len: int) -> dict[str, Shard]:
-    """Prepared sources in rows of `seq_len`, memory-mapped."""
+def shards(
+    data: DataSteps, store: Store, seq_len: int, validation: ValidationSpec | None = None
+) -> dict[str, Shard]:
+    """Prepared sources in rows of `seq_len`, memory-mapped, without what is held out for validation."""
     return {
-        name: Shard(store.read("prepare", step.hash))
+        name: read_shard(store, step.hash, validation)
         for (name, length), step in data.prepared.items()
         if length == seq_len
     }
+
+
+def read_shard(store: Store, hash_: str, validation: ValidationSpec | None) -> Shard:
+    """One prepared source."""
+    folder = store.read("prepare", hash_)
+    return Shard(folder, validation.rows) if validation else Shard(folder)

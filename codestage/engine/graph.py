@@ -15,6 +15,7 @@ from codestage.study.expand import Arm, Run, StagePlan
 from codestage.study.identity import digest, plain
 from codestage.study.lr import lr_at
 from codestage.study.models import ModelShape
+from codestage.study.schema import ValidationSpec
 from codestage.study.seeds import child
 
 WORTH_SHARING = 0.05
@@ -53,6 +54,7 @@ class Supply:
 
     rows: Mapping[str, RowCounts]
     hashes: Mapping[str, str]
+    validation: ValidationSpec | None = None
 
 
 def stage_work(
@@ -152,7 +154,9 @@ def _segment(
     stage, rows = work.stage, work.rows[start:end]
     names = sorted(work.plan.names)
     local, drawn = _renumbered(rows, supply)
-    inputs = {name: supply[stage.seq_len].hashes[name] for name in drawn}
+    held = supply[stage.seq_len]
+    watched = held.hashes if held.validation else {}
+    inputs = {name: held.hashes[name] for name in {*drawn, *watched}}
     if parent:
         inputs["model" if parent.kind == "model" else "parent"] = parent.hash
     label = f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}"
@@ -171,6 +175,7 @@ def _segment(
                 "optimizer": plain(stage.optimizer),
                 **({"adapter": plain(stage.adapter)} if stage.adapter else {}),
             },
+            **({"validation": plain(held.validation)} if held.validation else {}),
             **({"ends": end == work.batches} if stage.optimizer.ema else {}),
             "start": start,
             "stop": end,
@@ -185,7 +190,8 @@ def _segment(
             stop=end,
             seed=work.run.seed,
             skip=dict(work.plan.start),
-            shards={name: supply[stage.seq_len].hashes[name] for name in names},
+            shards={name: held.hashes[name] for name in sorted({*names, *watched})},
+            validation=held.validation,
         ),
         cost=float(rows[:, :, 2].clip(min=0).sum()),
     )
@@ -216,7 +222,9 @@ class SegmentPayload:
     seed: int
     skip: Mapping[str, int]
     shards: Mapping[str, str]
-    """Source -> hash of its prepared rows: all of the stage's, though a segment may draw from fewer."""
+    """Source -> hash of its prepared rows: all of the stage's, though a segment may draw from fewer; with
+    validation, all of the study's."""
+    validation: ValidationSpec | None = None
 
 
 def arms_of(runs: Sequence[Run]) -> list[Arm]:

@@ -44,7 +44,7 @@ def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
         work,
         Batches(
             work.plan,
-            shards(data, store, work.stage.seq_len),
+            shards(data, store, work.stage.seq_len, study.validation),
             rows_per_batch=work.stage.batch_tokens // work.stage.seq_len,
         ),
     )

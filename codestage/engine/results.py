@@ -20,6 +20,17 @@ from codestage.study.models import ModelShape, parameters, train_flops_per_token
 from codestage.study.schema import Study
 
 CURVE_POINTS = 60
+VALIDATION = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("seed", pa.int64()),
+        ("stage", pa.string()),
+        ("tokens", pa.int64()),
+        ("source", pa.string()),
+        ("domain", pa.string()),
+        ("loss", pa.float64()),
+    ]
+)
 """Points kept of each learning curve."""
 
 
@@ -38,6 +49,8 @@ def write_records(
         out.mkdir(parents=True, exist_ok=True)
         pq.write_table(_items(works, evaluations, store), out / "items.parquet")
         pq.write_table(_curves(works, store), out / "curves.parquet")
+        if study.validation:
+            pq.write_table(_validation(works, study, store), out / "validation.parquet")
     except OSError as error:
         raise RunError(disk_message(out, error)) from None
     entries = _runs(study, works, store, shape)
@@ -97,6 +110,29 @@ def _curves(works: Mapping[str, list[StageWork]], store: Store) -> pa.Table:
                     }
                 )
     return pa.Table.from_pylist(rows)
+
+
+def _validation(works: Mapping[str, list[StageWork]], study: Study, store: Store) -> pa.Table:
+    """A row for each run, stage, source and measurement of its held-out loss."""
+    rows = []
+    for stages in works.values():
+        for work in stages:
+            for step in work.segments:
+                curve = pq.read_table(store.read("train", step.hash) / "curve.parquet")
+                for point in curve.select(["tokens", "validation"]).to_pylist():
+                    for source, loss in point["validation"] or ():
+                        rows.append(
+                            {
+                                "arm": work.run.arm.name,
+                                "seed": work.run.seed,
+                                "stage": work.stage.name,
+                                "tokens": point["tokens"],
+                                "source": source,
+                                "domain": study.sources[source].domain,
+                                "loss": loss,
+                            }
+                        )
+    return pa.Table.from_pylist(rows, VALIDATION)
 
 
 def _runs(

@@ -126,10 +126,11 @@ def plan_training(
     lengths = {stage.seq_len for stage in study.stages.values()}
     supply, measures = {}, {}
     for length in lengths:
-        held = shards(data, store, length)
+        held = shards(data, store, length, study.validation)
         measures[length] = {n: _measure(shard) for n, shard in held.items()}
         hashes = {n: s.hash for (n, size), s in data.prepared.items() if size == length}
-        supply[length] = Supply({n: shard.counts for n, shard in held.items()}, hashes)
+        rows = {n: shard.counts for n, shard in held.items()}
+        supply[length] = Supply(rows, hashes, study.validation)
     size = model_shape(study, study_path)
     all_runs = [match(study, run, measures, size) for run in runs(study)]
     model = model_step(study, study_path, size)
@@ -149,7 +150,7 @@ def plan_training(
 
 def _measure(shard: Shard) -> Measure:
     meta = shard.meta
-    return Measure(meta["tokens"], meta["documents"], shard.rows * shard.seq_len, meta["attended"])
+    return Measure(meta["tokens"], meta["documents"], meta["rows"] * shard.seq_len, meta["attended"])
 
 
 def evaluation_steps(

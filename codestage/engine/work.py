@@ -9,14 +9,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from codestage.data.batches import Batches
+from codestage.data.batches import Batches, Validation
 from codestage.data.instruct import PLAIN, Chat
 from codestage.data.mixture import MixturePlan
-from codestage.data.shards import Shard
 from codestage.data.tokenizer import load_tokenizer
 from codestage.engine import data_work, model_steps
+from codestage.engine.data_steps import read_shard
 from codestage.engine.graph import SegmentPayload
 from codestage.engine.store import Step, Store
+from codestage.study.schedule import Phase
 from codestage.study.seeds import child
 
 CHECKPOINT_SECONDS = 20.0
@@ -110,6 +111,7 @@ class Workshop:
                 report=lambda message: self.tell({"warning": message}),
             ),
             on_step=on_step,
+            validation=validation_of(step, self.store),
         )
 
     def _evaluate(self, step: Step, out: Path) -> None:
@@ -139,7 +141,7 @@ def segment_batches(step: Step, store: Store) -> Batches:
     """The batches of a train step's stage, from the shards among its inputs."""
     payload: SegmentPayload = step.payload
     names = dict.fromkeys(n for p in payload.stage.phases for n, t in p.by_source.items() if t)
-    shards = {n: Shard(store.read("prepare", payload.shards[n])) for n in names}
+    shards = {n: read_shard(store, payload.shards[n], payload.validation) for n in names}
     plan = MixturePlan(
         payload.stage.phases,
         payload.stage.order,
@@ -149,3 +151,19 @@ def segment_batches(step: Step, store: Store) -> Batches:
     )
     width = payload.stage.batch_tokens // payload.stage.seq_len
     return Batches(plan, shards, rows_per_batch=width)
+
+
+def validation_of(step: Step, store: Store) -> Validation | None:
+    """What every source holds out, in batches of the size that the step computes at once."""
+    payload: SegmentPayload = step.payload
+    if payload.validation is None:
+        return None
+    width = payload.stage.micro_batch_tokens // payload.stage.seq_len
+    batches = {}
+    for name, hash_ in payload.shards.items():
+        rest = read_shard(store, hash_, payload.validation).held_out()
+        if rest.rows:
+            tokens = rest.counts.tokens
+            plan = MixturePlan([Phase(tokens, {name: tokens})], "even", {name: rest.counts}, seed=0)
+            batches[name] = Batches(plan, {name: rest}, rows_per_batch=width)
+    return Validation(batches, payload.validation.times)

@@ -377,6 +377,17 @@ class EvaluateSpec(Model):
     )
 
 
+class ValidationSpec(Model):
+    """Loss on rows that no arm trains on, of every source, while training."""
+
+    tokens: Count = Field(16_384, description="held out of each source, a tenth of it at most")
+    times: int = Field(10, ge=1, description="measurements a stage")
+
+    def rows(self, rows: int, seq_len: int) -> int:
+        """Rows held out of a source that has `rows`."""
+        return min(-(-self.tokens // seq_len), rows // 10)
+
+
 class Study(Model):
     """A whole study."""
 
@@ -387,4 +398,5 @@ class Study(Model):
     sources: dict[str, SourceSpec] = Field(min_length=1)
     stages: dict[str, StageSpec] = Field(min_length=1)
     controls: tuple[Literal[CONTROLS], ...] = ()  # type: ignore[valid-type]
+    validation: ValidationSpec | None = None
     evaluate: EvaluateSpec

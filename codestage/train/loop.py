@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 
-from codestage.data.batches import IGNORE, Batch, Batches
+from codestage.data.batches import IGNORE, Batch, Batches, Validation
 from codestage.errors import RunError
 from codestage.study.expand import StagePlan
 from codestage.study.lr import lr_at
@@ -70,6 +70,7 @@ CURVE = pa.schema(
         ("grad_norm", pa.float64()),
         ("source_nats", pa.map_(pa.string(), pa.float64())),
         ("source_predicted", pa.map_(pa.string(), pa.int64())),
+        ("validation", pa.map_(pa.string(), pa.float64())),
     ]
 )
 
@@ -82,6 +83,7 @@ def train_segment(
     pool: ModelPool,
     runtime: Runtime,
     on_step: Callable[[StepLog], None] = lambda log: None,
+    validation: Validation | None = None,
 ) -> None:
     """Train a segment and leave its checkpoint in `out`; `out/partial` holds unfinished work.
 
@@ -92,7 +94,7 @@ def train_segment(
         Interrupted: `runtime.should_stop()` said so; the work is saved.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    trainer = _Trainer(segment, batches, pool)
+    trainer = _Trainer(segment, batches, pool, validation)
     partial = out / "partial"
     saved = checkpoint.newest([partial, checkpoint.before(partial)], runtime.report)
     if saved is not None:
@@ -117,8 +119,10 @@ def train_segment(
 class _Trainer:
     """Weights, optimizer and position of one segment."""
 
-    def __init__(self, segment: Segment, batches: Batches, pool: ModelPool) -> None:
-        self.segment, self.batches = segment, batches
+    def __init__(
+        self, segment: Segment, batches: Batches, pool: ModelPool, validation: Validation | None
+    ) -> None:
+        self.segment, self.batches, self.validation = segment, batches, validation
         self.stage = segment.stage
         self.batch = segment.start
         self.tokens_of_previous = batches.tokens_before(segment.start)
@@ -217,6 +221,7 @@ class _Trainer:
                 "lr": rate,
                 "grad_norm": norm,
                 **self._by_source(batch, row_nats),
+                "validation": self._validate(done, tokens),
             }
         )
         return StepLog(self.batch, tokens, loss, 0.0)
@@ -236,12 +241,7 @@ class _Trainer:
     def _part(self, batch: Batch, rows: slice, predicted: int) -> tuple[float, Tensor]:
         """Add the gradients of some rows; (nats, nats a row)."""
         try:
-            nats, row_nats = self.forward(
-                torch.from_numpy(batch.tokens[rows]).long(),
-                torch.from_numpy(batch.documents[rows]),
-                torch.from_numpy(batch.positions[rows]).long(),
-                torch.from_numpy(batch.labels[rows]).long(),
-            )
+            nats, row_nats = self.forward(*_tensors(batch, rows))
             (nats / predicted).backward()
         except BackendCompilerFailed as error:
             said = [line for line in str(error.inner_exception).splitlines() if line.strip()]
@@ -274,6 +274,24 @@ class _Trainer:
                 nats[name] = float(values[mine].sum())
                 predicted[name] = int(counts[mine].sum())
         return {"source_nats": list(nats.items()), "source_predicted": list(predicted.items())}
+
+    @torch.no_grad()
+    def _validate(self, before: int, after: int) -> list[tuple[str, float]] | None:
+        """Nats a predicted token of what each source holds out, where the stage's progress asks for it."""
+        if self.validation is None:
+            return None
+        times, total = self.validation.times, self.batches.total_tokens
+        if after * times // total == before * times // total:
+            return None
+        found = []
+        for name, batches in self.validation.batches.items():
+            nats, predicted = 0.0, 0
+            for number in range(batches.n_batches):
+                batch = batches[number]
+                nats += float(self.forward(*_tensors(batch, slice(None)))[0])
+                predicted += int((batch.labels != IGNORE).sum())
+            found.append((name, nats / max(1, predicted)))
+        return found
 
     def _diverged(self, loss: float, norm: float, rate: float) -> str:
         mix = ", ".join(self.batches.names)
@@ -314,3 +332,13 @@ class _Trainer:
         changed = {f"{BASE}.{n}": w for n, w in self.base.items() if not torch.equal(w, whole[n])}
         held = {f"{ADAPTER}.{n}": w.detach().clone() for n, w in self.master.items()}
         return whole, changed | held
+
+
+def _tensors(batch: Batch, rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens, documents, positions and labels of some rows, as the forward pass takes them."""
+    return (
+        torch.from_numpy(batch.tokens[rows]).long(),
+        torch.from_numpy(batch.documents[rows]),
+        torch.from_numpy(batch.positions[rows]).long(),
+        torch.from_numpy(batch.labels[rows]).long(),
+    )
