@@ -200,6 +200,9 @@ def run(
     study: StudyArg,
     out: Annotated[Path | None, typer.Option(help="results folder; default beside STUDY")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="learning curves to tensorboard (in the results folder) or wandb")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="progress as JSON lines")] = False,
 ) -> None:
     """Run a study, or go on with it: whatever is finished already is not done again."""
@@ -208,7 +211,7 @@ def run(
 
     folder = out or results_folder(study)
     with Display(as_json=as_json) as display:
-        files = run_study(study, folder, workers=workers, on_event=display.event)
+        files = run_study(study, folder, workers=workers, on_event=display.event, track=track)
     show_json({"report": str(files.html)}) if as_json else print(f"report: {files.html}")
 
 

@@ -19,6 +19,7 @@ from codestage.engine.model_steps import model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
 from codestage.engine.results import rebuild, write_records
 from codestage.engine.store import Step, Store
+from codestage.engine.tracking import Tracker
 from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import runs
@@ -31,8 +32,12 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 OnEvent = Callable[[dict[str, Any]], None]
 
 
-def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEvent) -> Any:
+def run(
+    study_path: Path, folder: Path, *, workers: int | None, on_event: OnEvent, track: str | None = None
+) -> Any:
     """Run the study of `study_path` in `folder`, or go on with it; returns the report's files.
+
+    `track` names where learning curves go beside the records: tensorboard or wandb.
 
     Raises:
         UserError: bad input, found before anything is trained.
@@ -46,12 +51,15 @@ def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEven
         raise UserError(f"--workers {workers}: at least one is needed")
     _check_memory(study, study_path, workers)
     _make_folder(folder)
+    tracker = Tracker(track, study.name, folder) if track else None
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
     with only_one(folder):
         store = Store(folder)
         progress = Progress(folder, study.name)
         try:
-            works, evaluations = _do_steps(study, study_path, store, workers, progress, on_event)
+            works, evaluations = _do_steps(
+                study, study_path, store, workers, progress, on_event, tracker
+            )
             facts = _facts(study, store, data_steps(study, study_path), progress.seconds)
             size = model_shape(study, study_path)
             write_records(
@@ -64,6 +72,8 @@ def run(study_path: Path, folder: Path, *, workers: int | None, on_event: OnEven
                 size,
             )
             _, files = rebuild(folder)
+            if tracker:
+                tracker.finish(works, store)
         except Stopped:
             _announce(progress, "stopped", on_event)
             raise RunError(
@@ -92,9 +102,12 @@ def _do_steps(
     workers: int,
     progress: Progress,
     on_event: OnEvent,
+    tracker: Tracker | None,
 ) -> tuple[dict[str, list[StageWork]], dict[str, Step]]:
     def listener(event: str, step: Step, body: dict[str, Any]) -> None:
         progress.hear(event, step, body)
+        if tracker:
+            tracker.hear(event, step, body)
         progress.write("running", force=event == "done")
         on_event(progress.snapshot("running"))
 

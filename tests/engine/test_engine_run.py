@@ -276,3 +276,37 @@ def test_json_progress_is_one_object_a_line(finished, tmp_path):
     states = [json.loads(line)["state"] for line in err.splitlines()]
     assert states[-1] == "done"
     assert json.loads(out)["report"].endswith("report.html")
+
+
+def test_learning_curves_go_to_tensorboard_whole(finished, tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = copy(finished, tmp_path)
+    code, _, err = run(folder / "tiny.yaml", "--track", "tensorboard")
+    assert code == 0, err
+    entry = next(
+        e
+        for e in json.loads((folder / "tiny" / "results" / "runs.json").read_text())
+        if e["run"] == "text/uniform#1"
+    )
+    events = reader.EventAccumulator(str(folder / "tiny" / "tensorboard" / "text_uniform#1"))
+    events.Reload()
+    for stage in entry["stages"]:
+        wanted = [
+            (row["tokens"], row["loss"], row["lr"])
+            for step in stage["steps"]
+            for row in pq.read_table(
+                folder / "tiny" / "store" / "train" / step / "curve.parquet"
+            ).to_pylist()
+        ]
+        for at, kind in ((1, "loss"), (2, "lr")):
+            told = [(e.step, e.value) for e in events.Scalars(f"{stage['name']}/{kind}")]
+            assert [tokens for tokens, _ in told] == [row[0] for row in wanted]
+            assert [value for _, value in told] == pytest.approx([row[at] for row in wanted], rel=1e-6)
+
+
+def test_a_tracker_that_is_unknown_or_missing_is_refused_before_anything_is_done(tmp_path):
+    study = write(tmp_path)
+    for kind, words in (("tensorbord", "write one of tensorboard"), ("wandb", "pip install wandb")):
+        code, _, err = run(study, "--track", kind)
+        assert (code, words in err) == (2, True), err
+    assert not (tmp_path / "tiny" / "store").exists()
