@@ -202,6 +202,7 @@ def work_loop(pipe: Connection, root: str, stop: Any, parent: int) -> None:
     _die_with(parent)
     os.environ["OMP_NUM_THREADS"] = "1"  # one core each, side by side: before torch is imported
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    os.environ["TQDM_DISABLE"] = "1"  # libraries' own bars would write over codestage's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from codestage.engine.work import Workshop
 

@@ -56,7 +56,10 @@ def plan(study_path: Path) -> dict[str, Any]:
     per_token = max(train_flops_per_token(size, stage.seq_len) for _, stage in stages)
     cores = len(psutil.Process().cpu_affinity() or [1])
     speed = SHARE_OF_PEAK * matmul_flops()
-    memory = max(memory_bytes(size, s.batch_tokens, s.seq_len) for _, s in stages)
+    memory = max(
+        memory_bytes(size, s.micro_batch_tokens, s.seq_len, adapter=s.adapter is not None)
+        for _, s in stages
+    )
     return {
         "study": study.name,
         "arms": len(arms),

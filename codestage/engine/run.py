@@ -22,7 +22,7 @@ from codestage.engine.store import Step, Store
 from codestage.engine.tracking import Tracker
 from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
-from codestage.study.expand import runs
+from codestage.study.expand import expand, runs
 from codestage.study.load import line_of, load_study
 from codestage.study.match import Measure, match
 from codestage.study.models import memory_bytes
@@ -201,14 +201,16 @@ def _announce(progress: Progress, state: str, on_event: OnEvent) -> None:
 
 def _check_memory(study: Study, path: Path, workers: int) -> None:
     size = model_shape(study, path)
-    stage = max(study.stages.values(), key=lambda s: s.batch_tokens)
-    need = memory_bytes(size, stage.batch_tokens, stage.seq_len) * workers
+    need = workers * max(
+        memory_bytes(size, s.micro_batch_tokens, s.seq_len, adapter=s.adapter is not None)
+        for s in expand(study)[0].stages
+    )
     free = psutil.virtual_memory().available
     if need > free:
         raise UserError(
             f"{path}:{line_of(path, ('model',))}: {workers} workers need about {need / 1e9:.1f} GB of "
             f"memory, {free / 1e9:.1f} GB are free; run with fewer --workers, or lower the model's size "
-            "or batch_tokens"
+            "or micro_batch_tokens"
         )
 
 

@@ -100,12 +100,16 @@ def train_flops_per_token(shape: ModelShape, seq_len: int) -> float:
     return 6.0 * products + 6.0 * shape.layers * seq_len * shape.hidden_size
 
 
-def memory_bytes(shape: ModelShape, batch_tokens: int, seq_len: int) -> float:
-    """Rough peak of a training process: 18 bytes a parameter, saved activations, the process itself.
+def memory_bytes(
+    shape: ModelShape, micro_batch_tokens: int, seq_len: int, *, adapter: bool = False
+) -> float:
+    """Rough peak of a training process: 18 bytes a parameter that is trained (6 for one that is frozen),
+    saved activations, the process itself.
 
     Activations are estimated as 34 * hidden + 5 * heads * seq_len bytes a token and layer (Korthikanti
-    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit.
+    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit, of which 2^25 are made at a time.
     """
     layer = 34.0 * shape.hidden_size + 5.0 * shape.heads * seq_len
-    activations = batch_tokens * (shape.layers * layer + 6.0 * shape.vocab_size)
-    return 18.0 * parameters(shape) + activations + 0.7e9
+    logits = min(micro_batch_tokens * shape.vocab_size, 1 << 25)
+    activations = micro_batch_tokens * shape.layers * layer + 6.0 * logits
+    return (6.0 if adapter else 18.0) * parameters(shape) + activations + 0.7e9
