@@ -18,6 +18,7 @@ class ModelShape:
     vocab_size: int
     tied: bool
     precision: str
+    recompute: bool = False
     marks: tuple[int, int, int] = (0, 0, 1)
     """Ids of the begin, end and padding tokens."""
     config: str = ""
@@ -65,6 +66,7 @@ def shape(model: ModelSpec, vocab_size: int, marks: tuple[int, int, int] = (0, 0
         vocab_size=vocab_size,
         tied=hidden < 2048,
         precision=model.precision,
+        recompute=model.recompute,
         marks=marks,
     )
 
@@ -110,6 +112,8 @@ def memory_bytes(
     et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit, of which 2^25 are made at a time.
     """
     layer = 34.0 * shape.hidden_size + 5.0 * shape.heads * seq_len
+    if shape.recompute:  # of all layers but one, what comes in alone is kept
+        layer = 2.0 * shape.hidden_size + layer / shape.layers
     logits = min(micro_batch_tokens * shape.vocab_size, 1 << 25)
     activations = micro_batch_tokens * shape.layers * layer + 6.0 * logits
     return (6.0 if adapter else 18.0) * parameters(shape) + activations + 0.7e9

@@ -94,6 +94,10 @@ class ModelSpec(Model):
     kv_heads: int | None = Field(None, ge=1)
     intermediate_size: int | None = Field(None, ge=8)
     precision: Literal["bf16", "float32"] = "bf16"
+    recompute: bool = Field(
+        False,
+        description="activations are computed again for the gradients: less memory, a third more work",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "ModelSpec":

@@ -215,5 +215,7 @@ class ModelPool:
             if shape.precision == "bf16":
                 model = model.bfloat16()
             change(model)
+            if shape.recompute:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
             self._held[place] = (model, make_forward(model, compiled=self.compiled))
         return self._held[place]

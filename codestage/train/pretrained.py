@@ -57,6 +57,7 @@ def pretrained_shape(
         vocab_size=int(config.vocab_size),
         tied=tied,
         precision=spec.precision,
+        recompute=spec.recompute,
         marks=marks,
         config=_settings(config, marks),
         counted=(total, total - table - (0 if tied else head)),

@@ -1,12 +1,14 @@
 """The model is Transformers' own: packed rows give what each document gives by itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from train_fixture import SEQ_LEN, SHAPE, batches, stage
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codestage.train.model import build_model, document_mask, make_forward
+from codestage.train.model import ModelPool, build_model, document_mask, make_forward
 
 
 def plain(model):
@@ -99,3 +101,27 @@ def test_the_compiled_forward_pass_says_the_same():
     total, rows = make_forward(model, compiled=True)(*batch)
     assert float(total) == pytest.approx(float(plain_total), rel=1e-5)
     assert rows.numpy() == pytest.approx(plain_rows.numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "qwen"])
+def test_recomputed_activations_give_the_same_gradients_from_less_memory(family):
+    plain_shape = replace(SHAPE, family=family, layers=6)
+    batch = tensors(batches(stage())[0])
+    found = []
+    for shape in (plain_shape, replace(plain_shape, recompute=True)):
+        model, forward = ModelPool(compiled=False).get(shape, SEQ_LEN)
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            total, _ = forward(*batch)
+        held = sum(kept.values())
+        total.backward()
+        found.append((held, {n: p.grad.clone() for n, p in model.named_parameters()}))
+    (much, wanted), (little, grads) = found
+    assert little < 0.6 * much
+    for name, gradient in wanted.items():
+        assert torch.equal(grads[name], gradient), name
