@@ -24,6 +24,7 @@ from transformers import LlamaForCausalLM
 
 from codestage.data.batches import Batches
 from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.data.tokenizer import OWN
 from codestage.study.expand import StagePlan
 from codestage.study.models import ModelShape
 from codestage.study.schedule import Phase
@@ -40,7 +41,9 @@ def batches(steps: int) -> Batches:
     tokens = rng.integers(2, VOCAB, (steps * ROWS, SEQ_LEN + 1)).astype(np.uint16)
     tokens[rng.random(tokens.shape) < 1 / 40] = 0
     rows = RowCounts(len(tokens), SEQ_LEN)
-    shard = SimpleNamespace(tokens=tokens, mask=None, rows=len(tokens), seq_len=SEQ_LEN, counts=rows)
+    shard = SimpleNamespace(
+        tokens=tokens, mask=None, rows=len(tokens), seq_len=SEQ_LEN, counts=rows, marks=OWN
+    )
     total = steps * ROWS * SEQ_LEN
     plan = MixturePlan([Phase(total, {"text": total})], "even", {"text": rows}, seed=0)
     return Batches(plan, {"text": shard}, rows_per_batch=ROWS)  # type: ignore[dict-item]
@@ -59,7 +62,9 @@ def ours(steps: int, pool: ModelPool) -> float:
         order="even",
         seq_len=SEQ_LEN,
         batch_tokens=SEQ_LEN * ROWS,
+        micro_batch_tokens=SEQ_LEN * ROWS,
         optimizer=OptimizerSpec(),
+        adapter=None,
         lr=LRSpec(),
     )
     times = [time.perf_counter()]

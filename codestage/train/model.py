@@ -216,6 +216,8 @@ class ModelPool:
                 model = model.bfloat16()
             change(model)
             if shape.recompute:
-                model.gradient_checkpointing_enable({"use_reentrant": False})
+                # renamed in the course of Transformers 5
+                enable: Any = getattr(model, "activation_checkpointing_enable", None)
+                (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
             self._held[place] = (model, make_forward(model, compiled=self.compiled))
         return self._held[place]

@@ -1,0 +1,35 @@
+"""Every benchmark still runs, at its smallest, and ends with its figures as JSON. Nothing is timed here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SMALLEST = {
+    "batches.py": ["--tokens", "200000"],
+    "prepare.py": ["--documents", "10000"],
+    "train_speed.py": ["--steps", "10"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_benchmark_prints_its_figures(name):
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / name), *SMALLEST[name]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures
+
+
+def test_all_that_are_quick_enough_are_tried():
+    assert {f.name for f in FOLDER.glob("*.py")} - SMALLEST.keys() == {
+        "coverage.py"
+    }  # minutes at any size
