@@ -241,6 +241,9 @@ class OptimizerSpec(Model):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    spike: float | None = Field(
+        None, gt=0, description="stop where the loss is this many nats above its mean of 50 batches"
+    )
     ema: float = Field(
         0.0, ge=0, lt=1, description="a stage ends with the mean of its weights, with this decay a step"
     )

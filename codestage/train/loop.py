@@ -61,6 +61,8 @@ class Segment:
     seed: int
 
 
+SPIKE_BATCHES = 50
+"""Batches whose mean loss a spike is measured against."""
 CURVE = pa.schema(
     [
         ("batch", pa.int64()),
@@ -209,6 +211,8 @@ class _Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self.master.values(), self.stage.optimizer.clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise RunError(self._diverged(loss, norm, rate))
+        if self._spikes(loss):
+            raise RunError("the loss spikes: " + self._diverged(loss, norm, rate))
         self.optimizers.step(rate)
         self._publish()
         self.batch += 1
@@ -292,6 +296,16 @@ class _Trainer:
                 predicted += int((batch.labels != IGNORE).sum())
             found.append((name, nats / max(1, predicted)))
         return found
+
+    def _spikes(self, loss: float) -> bool:
+        """Whether the loss is far above that of the last batches, if the stage asks to be told."""
+        limit = self.stage.optimizer.spike
+        if limit is None:
+            return False
+        before = [float(str(row["loss"])) for row in self.rows[-SPIKE_BATCHES:]]
+        missing = SPIKE_BATCHES - len(before)
+        before += self.past_curve["loss"].to_pylist()[-missing:] if missing else []
+        return len(before) == SPIKE_BATCHES and loss > sum(before) / SPIKE_BATCHES + limit
 
     def _diverged(self, loss: float, norm: float, rate: float) -> str:
         mix = ", ".join(self.batches.names)

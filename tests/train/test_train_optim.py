@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from train_fixture import ROWS, SEQ_LEN, SHAPE, content, stage, train
 
+from codestage.errors import RunError
 from codestage.study.schema import OptimizerSpec
 from codestage.train import model as models
 from codestage.train.loop import Interrupted
@@ -145,3 +146,20 @@ def test_memory_does_not_grow_with_vocabulary_times_batch(monkeypatch, tmp_path)
         whole = train(tmp_path / "whole", shape=shape, stop=2)
     assert largest.elements >= 5000 * SEQ_LEN * ROWS
     assert [log.loss for log in pieces] == pytest.approx([log.loss for log in whole], rel=1e-5)
+
+
+def test_a_spike_stops_where_it_stands_even_after_an_interruption(tmp_path):
+    """Every loss above the mean of fifty counts as a spike here; the first of them is found by hand."""
+    plan = stage(tokens=64 * 80, optimizer=OptimizerSpec(lr=1e-2))
+    losses = [log.loss for log in train(tmp_path / "calm", plan=plan)]
+    first = next(i for i in range(50, 80) if losses[i] > sum(losses[i - 50 : i]) / 50 + 1e-6)
+    nervous = replace(plan, optimizer=OptimizerSpec(lr=1e-2, spike=1e-6))
+    with pytest.raises(RunError, match=rf"the loss spikes: stage 'pretrain' \(text\), batch {first},"):
+        train(tmp_path / "whole", plan=nervous)
+    left = iter(range(100))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", plan=nervous, should_stop=lambda: next(left) >= first - 2)
+    with pytest.raises(RunError, match=f"batch {first},"):
+        train(tmp_path / "cut", plan=nervous)
+    easy = replace(plan, optimizer=OptimizerSpec(lr=1e-2, spike=50.0))
+    assert [log.loss for log in train(tmp_path / "easy", plan=easy)] == losses
