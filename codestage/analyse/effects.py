@@ -97,10 +97,13 @@ class Test:
         return (self.quantile(1 - alpha / 2) + self.quantile(power)) * self.se
 
 
-def parts(tasks: Sequence[np.ndarray]) -> Parts | None:
+def parts(tasks: Sequence[np.ndarray], *, bounded: bool = False) -> Parts | None:
     """The parts of a mean over tasks; each of `tasks` is D `[seed, item]`, NaN = unknown.
 
-    Items unknown on any seed are left out; None if nothing is left of a task.
+    Items unknown on any seed are left out; None if nothing is left of a task. Where no item differs from
+    any other, nothing has been seen of how much they vary, which is not the same as that they do not:
+    for `bounded` scores (0 to 1) the variance is then that of the largest share of differing items
+    that would show none in so many, one time in twenty (the "rule of three": Hanley and Lippman-Hand 1983).
     """
     known = [d[:, ~np.isnan(d).any(axis=0)] for d in tasks]
     if not known or any(d.shape[1] == 0 for d in known):
@@ -110,6 +113,12 @@ def parts(tasks: Sequence[np.ndarray]) -> Parts | None:
     item_parts = [_item_variance(d) / k**2 for d in known]
     dfs = [max(1, d.shape[1] - 1) for d in known]
     total = sum(item_parts)
+    same = total == 0 and (seeds == 1 or float(by_seed.var()) == 0)
+    if same and bounded:
+        n = sum(d.shape[1] for d in known)
+        share = 1 - 0.05 ** (1 / n)
+        item_parts = [(share / float(stats.t.isf(0.025, sum(dfs)))) ** 2]
+        dfs, total = [sum(dfs)], item_parts[0]
     spread = sum(v**2 / df for v, df in zip(item_parts, dfs, strict=True))
     return Parts(
         estimate=float(by_seed.mean()),

@@ -100,7 +100,7 @@ def _effects(
         tasks = [t for t in tasks if d[t] is not None and records.domain(t) != contrast.outside]
         levels = _levels(records, tasks)
         for level, name, members in levels if contrast.outside is None else levels[:1]:
-            part = parts([d[t] for t in members])  # type: ignore[misc]
+            part = parts([d[t] for t in members], bounded=metric != "bpb")  # type: ignore[misc]
             if part is not None:
                 found.append((contrast, level, name, part))
     rows = []

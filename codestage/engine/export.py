@@ -96,7 +96,7 @@ def card(
         "",
         f"# {entry['run']} of the study {study['name']}",
         "",
-        f"A {model['family']} model of {model['parameters']:,} parameters, trained from scratch with "
+        f"A {model['family']} model of {model['parameters']:,} parameters, {_origin(model)} with "
         f"seed {entry['seed']} by codestage {versions.get('codestage', '')} for a comparison of training data. It is "
         "one arm of that study, and no more than that: small, and meant for no other use.",
         "",
@@ -121,7 +121,9 @@ def card(
     lines += [f"| {task} | {cot} | {100 * mean:.1f} % | {items} |" for task, cot, mean, items in scores]
     lines += [
         "",
-        "Prompts end in `Answer:` after `Question: …`, or in `Reasoning:` where the model is to write its own.",
+        "Prompts are written by the tokenizer's chat template."
+        if study.get("chat_template")
+        else "Prompts end in `Answer:` after `Question: …`, or in `Reasoning:` where the model is to write its own.",
         "",
         "## Versions",
         "",
@@ -129,3 +131,9 @@ def card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _origin(model: Mapping[str, Any]) -> str:
+    """Where its weights began."""
+    begun = model.get("pretrained")
+    return f"trained on from {begun}" if begun else "trained from scratch"

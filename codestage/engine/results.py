@@ -215,7 +215,9 @@ def _study(
             "parameters_without_embeddings": parameters(shape, embeddings=False),
             "precision": shape.precision,
             "vocab_size": shape.vocab_size,
+            "pretrained": study.model.path or (study.model.hub.id if study.model.hub else None),
         },
+        "chat_template": study.tokenizer.chat_template,
         "training": {
             name: {
                 "kind": s.kind,

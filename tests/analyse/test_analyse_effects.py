@@ -107,3 +107,21 @@ def test_unknown_items_are_left_out_and_a_task_without_any_has_no_test():
 def test_no_difference_at_all_is_p_one_and_equivalent():
     test = make_test(parts([np.zeros((3, 20))]))
     assert (test.p, test.p_equivalent(0.02)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("seeds", "sizes"), [(1, [24]), (1, [2] * 12), (3, [40, 10])])
+def test_no_difference_on_few_items_is_no_proof_of_none(seeds, sizes):
+    """The interval is that of the share of differing items that shows none one time in twenty."""
+    n = sum(sizes)
+    silent = [np.zeros((seeds, size)) for size in sizes]
+    test = make_test(parts(silent, bounded=True))
+    low, high = test.interval(0.05)
+    assert (1 - high) ** n == pytest.approx(0.05, rel=0.02 if seeds == 1 else 0.6)
+    assert low == -high
+    assert test.p == 1.0
+    assert test.p_equivalent(high / 2) > 0.05
+    assert make_test(parts(silent)).interval(0.05) == (0.0, 0.0)  # of bits: the same model
+    loud = [d.copy() for d in silent]
+    loud[0][:, 0] = 1.0
+    same = [make_test(parts(loud, bounded=b)).interval(0.05) for b in (True, False)]
+    assert same[0] == same[1]

@@ -78,7 +78,7 @@ def test_tuning_begins_at_the_pretrained_weights_and_both_arms_share_them(tmp_pa
         moved = [(weight - held[name]).abs().max().item() for name, weight in tuned.named_parameters()]
         assert 0 < max(moved) < 0.1  # a few steps from where it began
     told = json.loads((out / "results" / "study.json").read_text())["model"]
-    assert told["family"] == "qwen2"
+    assert (told["family"], told["pretrained"]) == ("qwen2", "model")
     assert told["parameters"] == sum(p.numel() for p in given.parameters())
 
 
