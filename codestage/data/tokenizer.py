@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from codestage.data.instruct import PLAIN_JINJA
+from codestage.data.place import place_of
 from codestage.errors import UserError
 from codestage.study.schema import TokenizerSpec
 
@@ -98,14 +99,7 @@ def existing_tokenizer(spec: TokenizerSpec, folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if spec.hub:
-        place, more = spec.hub.id, {"revision": spec.hub.revision}
-    else:
-        path = folder / str(spec.path)
-        if not path.exists():
-            raise UserError(f"{spec.path}: no such folder or file; check tokenizer.path")
-        gguf = path.suffix == ".gguf"
-        place, more = str(path.parent if gguf else path), {"gguf_file": path.name} if gguf else {}
+    place, more = place_of(spec, folder)
     try:
         found: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **more)
     except Exception as error:  # readers of foreign files raise anything
@@ -139,16 +133,6 @@ def save_tokenizer(tokenizer: Any, out: Path) -> None:
 def load_marks(folder: Path) -> Marks:
     """The marks of a tokenizer folder that `save_tokenizer` wrote."""
     return Marks(**json.loads((folder / MARKS).read_text()))
-
-
-def tokenizer_files(spec: TokenizerSpec, folder: Path) -> list[Path]:
-    """The local files that make an existing tokenizer what it is."""
-    if spec.path is None:
-        return []
-    path = folder / spec.path
-    if path.is_file():
-        return [path]
-    return sorted({f for pattern in TOKENIZER_FILES for f in path.glob(pattern) if f.is_file()})
 
 
 def _beginning(texts: Iterable[str], limit: int) -> list[str]:

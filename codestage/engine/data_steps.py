@@ -9,9 +9,10 @@ from typing import Any
 
 from codestage.data.disk import file_digest
 from codestage.data.files import find
+from codestage.data.place import files_of
 from codestage.data.shards import Shard
 from codestage.data.sources import source_files
-from codestage.data.tokenizer import tokenizer_files
+from codestage.data.tokenizer import TOKENIZER_FILES
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.evaluate.tasks import load_tasks
@@ -74,7 +75,7 @@ def _tokenizer_step(study: Study, path: Path, documents: Mapping[str, Step]) -> 
             {"vocab_size": spec.vocab_size, "library": library},
             {name: step.hash for name, step in documents.items()},
         )
-    files = {f.name: file_digest(f) for f in tokenizer_files(spec, path.parent)}
+    files = {f.name: file_digest(f) for f in files_of(spec, path.parent, TOKENIZER_FILES)}
     identity = {"hub": spec.hub, "files": files, "library": library}
     return Step("tokenizer", "tokenizer", identity, payload=(spec, str(path)))
 

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from codestage.data.disk import file_digest
+from codestage.data.place import files_of
 from codestage.data.tokenizer import Marks, existing_tokenizer, marks_of
 from codestage.engine.store import Step
 from codestage.errors import UserError
@@ -56,9 +57,9 @@ def model_step(study: Study, study_path: Path, size: ModelShape) -> Step | None:
     """The step that takes the weights of a pretrained model; None for one from scratch."""
     if not study.model.pretrained:
         return None
-    from codestage.train.pretrained import pretrained_files
+    from codestage.train.pretrained import MODEL_FILES
 
-    files = {f.name: file_digest(f) for f in pretrained_files(study.model, study_path.parent)}
+    files = {f.name: file_digest(f) for f in files_of(study.model, study_path.parent, MODEL_FILES)}
     return Step(
         "model",
         "pretrained model",

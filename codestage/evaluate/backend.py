@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging
 
+from codestage.data.place import in_file
 from codestage.errors import UserError
 
 
@@ -56,9 +57,7 @@ class Backend:
             UserError: there is no such model, or it cannot be read.
         """
         logging.disable_progress_bar()  # codestage shows its own
-        folder, more = checkpoint, {}
-        if checkpoint.suffix == ".gguf":
-            folder, more = checkpoint.parent, {"gguf_file": checkpoint.name}
+        folder, more = in_file(checkpoint)
         safe = {} if more else {"use_safetensors": True}
         try:
             model = AutoModelForCausalLM.from_pretrained(

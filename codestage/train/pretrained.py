@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
+from codestage.data.place import place_of
 from codestage.errors import UserError
 from codestage.study.models import ModelShape
 from codestage.study.schema import ModelSpec
@@ -16,6 +17,7 @@ from codestage.train.loop import CURVE
 
 NOT_SHAPE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "quantization_config")
 """Settings of a configuration that say nothing of what is computed here."""
+MODEL_FILES = ("*.safetensors", "config.json")
 
 
 def pretrained_shape(
@@ -26,7 +28,7 @@ def pretrained_shape(
     Raises:
         UserError: no such model, or tokenizer or row length do not fit it.
     """
-    place, more = _place(spec, folder)
+    place, more = place_of(spec, folder)
     try:
         config: Any = AutoConfig.from_pretrained(place, trust_remote_code=False, **more)
         with torch.device("meta"):
@@ -81,7 +83,7 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
     Raises:
         UserError: the weights cannot be read.
     """
-    place, more = _place(spec, folder)
+    place, more = place_of(spec, folder)
     safe = {} if "gguf_file" in more else {"use_safetensors": True}
     logging.disable_progress_bar()
     try:
@@ -117,27 +119,6 @@ def _check_head(model: Any, spec: ModelSpec) -> None:
 def _settings_of_checkpoint(shape: ModelShape) -> str:
     config: Any = AutoConfig.for_model(**json.loads(shape.config))
     return str(config.to_json_string())
-
-
-def pretrained_files(spec: ModelSpec, folder: Path) -> list[Path]:
-    """The local files that make a pretrained model what it is."""
-    if spec.path is None:
-        return []
-    path = folder / spec.path
-    if path.is_file():
-        return [path]
-    return sorted({*path.glob("*.safetensors"), *path.glob("config.json")})
-
-
-def _place(spec: ModelSpec, folder: Path) -> tuple[str, dict[str, Any]]:
-    if spec.hub:
-        return spec.hub.id, {"revision": spec.hub.revision}
-    path = folder / str(spec.path)
-    if not path.exists():
-        raise UserError(f"{spec.path}: no such folder or file; check model.path")
-    if path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    return str(path), {}
 
 
 def _told(spec: ModelSpec) -> str:
