@@ -136,3 +136,10 @@ def test_real_problems_with_changed_words_are_found(shared):
         found[changes] = sum(hits) / len(hits)
     assert found[0] == found[1] == found[2] == 1.0
     assert 0.9 < found[3] < 1.0
+    train = shared / "data" / "instruct" / "gsm8k_train.jsonl.gz"
+    if train.exists():
+        with gzip.open(train, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        held = [index.find(f"{row['question']} {row['answer']}") for row in rows]
+        assert sum(bool(exact) for exact, _ in held) == 2
+        assert sum(bool(nearly) and not exact for exact, nearly in held) == 2
