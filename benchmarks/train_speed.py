@@ -63,6 +63,7 @@ def ours(steps: int, pool: ModelPool) -> float:
         seq_len=SEQ_LEN,
         batch_tokens=SEQ_LEN * ROWS,
         micro_batch_tokens=SEQ_LEN * ROWS,
+        lower_micro_batch=False,
         optimizer=OptimizerSpec(),
         adapter=None,
         lr=LRSpec(),

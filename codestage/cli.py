@@ -201,7 +201,12 @@ def run(
     out: Annotated[Path | None, typer.Option(help="results folder; default beside STUDY")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core")] = None,
     track: Annotated[
-        str | None, typer.Option(help="learning curves to tensorboard (in the results folder) or wandb")
+        str | None,
+        typer.Option(help="learning curves to tensorboard (in the results folder), wandb or trackio"),
+    ] = None,
+    shard: Annotated[
+        int | None,
+        typer.Option(help="with torchrun: processes that hold one copy of the model; default all"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="progress as JSON lines")] = False,
 ) -> None:
@@ -211,7 +216,11 @@ def run(
 
     folder = out or results_folder(study)
     with Display(as_json=as_json) as display:
-        files = run_study(study, folder, workers=workers, on_event=display.event, track=track)
+        files = run_study(
+            study, folder, workers=workers, on_event=display.event, track=track, shard=shard
+        )
+    if files is None:
+        return  # one of torchrun's processes that only helped to train
     show_json({"report": str(files.html)}) if as_json else print(f"report: {files.html}")
 
 

@@ -52,6 +52,7 @@ def stage(tokens=650, *, lr=1e-2, option="text", **changes):
         "seq_len": SEQ_LEN,
         "batch_tokens": SEQ_LEN * ROWS,
         "micro_batch_tokens": SEQ_LEN * ROWS,
+        "lower_micro_batch": False,
         "optimizer": OptimizerSpec(lr=lr),
         "adapter": None,
         "lr": LRSpec(schedule="wsd", warmup_tokens=128, decay="0.3"),

@@ -137,7 +137,8 @@ def _split(
 def _compatible(a: StageWork, b: StageWork) -> bool:
     """Whether two stages train in the same way, their data and learning rate apart."""
     x, y = a.stage, b.stage
-    alike = ("seq_len", "batch_tokens", "micro_batch_tokens", "optimizer", "adapter", "kind", "name")
+    size = ("seq_len", "batch_tokens", "micro_batch_tokens", "lower_micro_batch")
+    alike = (*size, "optimizer", "adapter", "kind", "name")
     return all(getattr(x, field) == getattr(y, field) for field in alike)
 
 
@@ -173,6 +174,7 @@ def _segment(
                 "batch_tokens": stage.batch_tokens,
                 "micro_batch_tokens": stage.micro_batch_tokens,
                 "optimizer": plain(stage.optimizer),
+                **({"lower_micro_batch": True} if stage.lower_micro_batch else {}),
                 **({"adapter": plain(stage.adapter)} if stage.adapter else {}),
             },
             **({"validation": plain(held.validation)} if held.validation else {}),

@@ -27,6 +27,7 @@ Listener = Callable[[str, Step, dict[str, Any]], None]
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    number: int
     step: Step | None = None
 
 
@@ -59,20 +60,22 @@ class _Pool:
         self.store = store
         self.context = multiprocessing.get_context("spawn")
         self.stop = self.context.Event()
-        self.workers = [self._start() for _ in range(size)]
+        self.gpus = gpus()
+        self.workers = [self._start(number) for number in range(size)]
         self.failures: dict[str, int] = {}
         self.ranks: dict[str, float] = {}
         self.undone: set[str] = set()
         self.error: Exception | None = None
 
-    def _start(self) -> _Worker:
+    def _start(self, number: int) -> _Worker:
         ours, theirs = self.context.Pipe()
+        gpu = self.gpus[number % len(self.gpus)] if self.gpus else None
         process = self.context.Process(
-            target=work_loop, args=(theirs, str(self.store.root), self.stop, os.getpid())
+            target=work_loop, args=(theirs, str(self.store.root), self.stop, os.getpid(), gpu)
         )
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, number)
 
     def run(self, waiting: dict[str, Step], listener: Listener) -> None:
         self.ranks = _ranks(list(waiting.values()))
@@ -145,7 +148,7 @@ class _Pool:
             self.stop.set()
             return
         waiting[step.hash] = step
-        self.workers.append(self._start())
+        self.workers.append(self._start(worker.number))
         listener("retried", step, {"exit": code})
 
     def close(self) -> None:
@@ -197,9 +200,22 @@ def _signals(pool: _Pool) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def work_loop(pipe: Connection, root: str, stop: Any, parent: int) -> None:
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; found without torch."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is not None:
+        return [name for name in seen.split(",") if name and name != "-1"]
+    folder = Path("/proc/driver/nvidia/gpus")
+    return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
+
+
+def work_loop(pipe: Connection, root: str, stop: Any, parent: int, gpu: str | None) -> None:
     """A worker's life: steps in, results out, until told to end or the parent dies."""
     _die_with(parent)
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):  # torchrun's, if the parent is of a team
+        os.environ.pop(name, None)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ["OMP_NUM_THREADS"] = "1"  # one core each, side by side: before torch is imported
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     os.environ["TQDM_DISABLE"] = "1"  # libraries' own bars would write over codestage's

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from codestage.data.mixture import check_supply
 from codestage.data.shards import Shard
 from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
-from codestage.engine.local import Stopped, run_steps
+from codestage.engine.local import Stopped, gpus, run_steps
 from codestage.engine.model_steps import model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
 from codestage.engine.results import rebuild, write_records
 from codestage.engine.store import Step, Store
+from codestage.engine.together import Team, launched
 from codestage.engine.tracking import Tracker
 from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
@@ -33,44 +35,65 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 
 def run(
-    study_path: Path, folder: Path, *, workers: int | None, on_event: OnEvent, track: str | None = None
+    study_path: Path,
+    folder: Path,
+    *,
+    workers: int | None,
+    on_event: OnEvent,
+    track: str | None = None,
+    shard: int | None = None,
 ) -> Any:
     """Run the study of `study_path` in `folder`, or go on with it; returns the report's files.
 
-    `track` names where learning curves go beside the records: tensorboard or wandb.
+    `track` names where learning curves go beside the records: tensorboard, wandb or trackio. Started by
+    torchrun, the first process does this and all train; the others return None. `shard` of them hold one
+    copy of the model.
 
     Raises:
         UserError: bad input, found before anything is trained.
         RunError: something failed under way; what is finished stays finished.
     """
+    if not launched():
+        return _run(study_path, folder, workers, on_event, track, run_steps)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
+    team = Team(folder, shard)
+    if not team.world.first:
+        return team.follow()
+    try:
+        return _run(study_path, folder, workers, on_event, track, team.run_steps)
+    finally:
+        team.dismiss()
+
+
+def _run(
+    study_path: Path,
+    folder: Path,
+    workers: int | None,
+    on_event: OnEvent,
+    track: str | None,
+    do: Callable[..., None],
+) -> Any:
     study = load_study(study_path)
     evaluation_tasks(study, study_path)
     cores = len(psutil.Process().cpu_affinity() or [1])
-    workers = cores if workers is None else workers
+    workers = len(gpus()) or cores if workers is None else workers
     if workers < 1:
         raise UserError(f"--workers {workers}: at least one is needed")
-    _check_memory(study, study_path, workers)
+    if do is run_steps and not gpus():
+        _check_memory(study, study_path, workers)
     _make_folder(folder)
     tracker = Tracker(track, study.name, folder) if track else None
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
     with only_one(folder):
         store = Store(folder)
         progress = Progress(folder, study.name)
+        doing = partial(do, store=store, workers=workers)
         try:
-            works, evaluations = _do_steps(
-                study, study_path, store, workers, progress, on_event, tracker
-            )
+            works, evaluations = _do_steps(study, study_path, store, doing, progress, on_event, tracker)
             facts = _facts(study, store, data_steps(study, study_path), progress.seconds)
             size = model_shape(study, study_path)
-            write_records(
-                study,
-                [stages[0].run for stages in works.values()],
-                works,
-                evaluations,
-                store,
-                facts,
-                size,
-            )
+            all_runs = [stages[0].run for stages in works.values()]
+            write_records(study, all_runs, works, evaluations, store, facts, size)
             _, files = rebuild(folder)
             if tracker:
                 tracker.finish(works, store)
@@ -99,7 +122,7 @@ def _do_steps(
     study: Study,
     study_path: Path,
     store: Store,
-    workers: int,
+    doing: Callable[..., None],
     progress: Progress,
     on_event: OnEvent,
     tracker: Tracker | None,
@@ -114,7 +137,7 @@ def _do_steps(
     def do(steps: Sequence[Step]) -> None:
         progress.expect(steps, {s.hash for s in steps if store.has(s)})
         _announce(progress, "running", on_event)
-        run_steps(steps, store, workers=workers, listener=listener)
+        doing(steps, listener=listener)
 
     data = data_steps(study, study_path)
     model = model_step(study, study_path, model_shape(study, study_path))

@@ -31,6 +31,8 @@ class Workshop:
     should_stop: Callable[[], bool]
     tell: Callable[[Mapping[str, Any]], None]
     compiled: bool
+    world: Any = None
+    """The processes that train together (`train.parallel.World`); None: this one alone."""
     spread: data_work.Spread = field(default_factory=data_work.Here)
     _pool: Any = field(default=None, repr=False)
 
@@ -40,13 +42,14 @@ class Workshop:
         out = self.store.work(step)
         if step.kind == "train":
             self._train(step, out)
-            out = out / "checkpoint"
-        else:
-            fresh = out / "result"
-            fresh.mkdir(exist_ok=True)
-            self._make(step, fresh)
-            out = fresh
-        self.store.commit(step, out, time.monotonic() - began)
+            self.world.by_first(
+                lambda: self.store.commit(step, out / "checkpoint", time.monotonic() - began)
+            )
+            return
+        fresh = out / "result"
+        fresh.mkdir(exist_ok=True)
+        self._make(step, fresh)
+        self.store.commit(step, fresh, time.monotonic() - began)
 
     def _make(self, step: Step, out: Path) -> None:
         if step.kind == "items":
@@ -68,9 +71,11 @@ class Workshop:
     def _train(self, step: Step, out: Path) -> None:
         from codestage.train.loop import Runtime, Segment, train_segment
         from codestage.train.model import ModelPool
+        from codestage.train.parallel import alone
 
+        self.world = self.world or alone()
         payload: SegmentPayload = step.payload
-        self._pool = self._pool or ModelPool(compiled=self.compiled)
+        self._pool = self._pool or ModelPool(compiled=self.compiled, device=self.world.device)
         inputs = step.inputs
         init = None
         if "parent" in inputs or "model" in inputs:
@@ -109,6 +114,7 @@ class Workshop:
                 checkpoint_seconds=CHECKPOINT_SECONDS,
                 should_stop=self.should_stop,
                 report=lambda message: self.tell({"warning": message}),
+                world=self.world,
             ),
             on_step=on_step,
             validation=validation_of(step, self.store),

@@ -35,6 +35,7 @@ class Backend:
     ) -> None:
         """`marked` contexts bring their own special tokens, as a chat template writes them."""
         self.model = model.eval()
+        self.device = next(model.parameters()).device
         self.head = model.get_output_embeddings()
         config = model.config
         ends = config.eos_token_id
@@ -51,7 +52,7 @@ class Backend:
     ) -> "Backend":
         """A model in float32: a folder in Transformers' format (safetensors, no code of its) or a .gguf.
 
-        Without a tokenizer the model's own is used.
+        It stands on the GPU if there is one. Without a tokenizer the model's own is used.
 
         Raises:
             UserError: there is no such model, or it cannot be read.
@@ -68,6 +69,8 @@ class Backend:
                 tokenizer = own.backend_tokenizer
         except Exception as error:  # a broken file makes the readers raise anything
             raise UserError(f"{checkpoint}: no model that Transformers can read: {error}") from None
+        if torch.cuda.is_available():
+            model.cuda()
         return cls(model, tokenizer, marked=marked)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -102,12 +105,14 @@ class Backend:
             tree.fill(tokens[row], positions[row], mask[row])
             places += [(row, at, token) for at, token in tree.predictions()]
         hidden = self.model.base_model(
-            input_ids=tokens,
-            attention_mask=mask[:, None],
-            position_ids=positions,
+            input_ids=tokens.to(self.device),
+            attention_mask=mask[:, None].to(self.device),
+            position_ids=positions.to(self.device),
             use_cache=False,
         ).last_hidden_state
-        rows, at, wanted = (torch.tensor(column) for column in zip(*places, strict=True))
+        rows, at, wanted = (
+            torch.tensor(column, device=self.device) for column in zip(*places, strict=True)
+        )
         logits = self.head(hidden[rows, at]).float()
         nats = -torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
         values = iter(nats.tolist())
@@ -138,8 +143,9 @@ class Backend:
         length = max(map(len, prompts))
         tokens = torch.tensor([[self.begin] * (length - len(p)) + p for p in prompts])
         seen = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
+        tokens, seen = tokens.to(self.device), seen.to(self.device)
         positions = (seen.cumsum(1) - 1).clamp(min=0)
-        alive = torch.arange(len(prompts))
+        alive = torch.arange(len(prompts), device=self.device)
         results: list[list[int]] = [[] for _ in prompts]
         cache = DynamicCache(config=self.model.config)
         for _ in range(max_new_tokens):
@@ -151,7 +157,7 @@ class Backend:
                 use_cache=True,
             ).last_hidden_state
             chosen = self.head(hidden[:, -1]).argmax(-1)
-            going = ~torch.isin(chosen, self.ends)
+            going = ~torch.isin(chosen, self.ends.to(self.device))
             for row, token in zip(alive[going].tolist(), chosen[going].tolist(), strict=True):
                 results[row].append(token)
             if not going.any():

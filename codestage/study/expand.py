@@ -26,6 +26,8 @@ class StagePlan:
     seq_len: int
     batch_tokens: int
     micro_batch_tokens: int
+    lower_micro_batch: bool
+    """Whether fewer tokens may be computed at once where memory does not do."""
     optimizer: OptimizerSpec
     adapter: AdapterSpec | None
     lr: LRSpec
@@ -117,7 +119,10 @@ def _plan(
         order="even",
         seq_len=spec.seq_len,
         batch_tokens=spec.batch_tokens,
-        micro_batch_tokens=spec.micro_batch_tokens or spec.batch_tokens,
+        micro_batch_tokens=spec.micro_batch_tokens
+        if isinstance(spec.micro_batch_tokens, int)
+        else spec.batch_tokens,
+        lower_micro_batch=spec.micro_batch_tokens == "auto",
         optimizer=spec.optimizer,
         adapter=spec.adapter,
         lr=spec.lr,

@@ -348,8 +348,10 @@ class StageSpec(Model):
     options: dict[str, OptionSpec] = Field(min_length=1)
     seq_len: int = Field(512, ge=8)
     batch_tokens: Count = 16384
-    micro_batch_tokens: Count | None = Field(
-        None, description="tokens whose gradients are computed at once: less needs less memory"
+    micro_batch_tokens: Literal["auto"] | Count | None = Field(
+        None,
+        description="tokens whose gradients are computed at once: less needs less memory; auto halves them "
+        "where memory does not do",
     )
     optimizer: OptimizerSpec = OptimizerSpec()
     adapter: AdapterSpec | None = Field(None, description="train adapters and freeze the weights")
@@ -363,7 +365,7 @@ class StageSpec(Model):
                 f"batch_tokens {self.batch_tokens} is no multiple of seq_len {self.seq_len}; try {near}"
             )
         micro = self.micro_batch_tokens
-        if micro and (micro % self.seq_len or self.batch_tokens % micro):
+        if isinstance(micro, int) and (micro % self.seq_len or self.batch_tokens % micro):
             raise ValueError(
                 f"micro_batch_tokens {micro} must be a multiple of seq_len {self.seq_len} that divides "
                 f"batch_tokens {self.batch_tokens}"

@@ -3,8 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +28,8 @@ class State:
     tokens: int
     """Tokens of the stage done."""
     seed: int
+    micro_batch_tokens: int = 0
+    """Tokens computed at once; fewer than the stage says where memory did not do."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,29 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
         for name in (*FILES, "state.json"):
             sync(temporary / name)
-        sync(temporary)
-        if folder.exists():
-            shutil.rmtree(before(folder), ignore_errors=True)
-            folder.rename(before(folder))
-        temporary.rename(folder)
-        sync(folder.parent)
-        shutil.rmtree(before(folder), ignore_errors=True)
+        replace_folder(temporary, folder)
     except (OSError, SafetensorError, pa.ArrowException) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(
-            f"{folder}: checkpoint not written ({getattr(error, 'strerror', None) or error}); free some space or mend "
-            "the permissions and run again: it goes on from the checkpoint before"
-        ) from None
+        raise RunError(not_written(folder, error)) from None
+
+
+def replace_folder(written: Path, folder: Path) -> None:
+    """Put a folder that is written in the place of another, which stays until then."""
+    sync(written)
+    if folder.exists():
+        shutil.rmtree(before(folder), ignore_errors=True)
+        folder.rename(before(folder))
+    written.rename(folder)
+    sync(folder.parent)
+    shutil.rmtree(before(folder), ignore_errors=True)
+
+
+def not_written(folder: Path, error: BaseException) -> str:
+    """What to say where a checkpoint could not be written."""
+    return (
+        f"{folder}: checkpoint not written ({getattr(error, 'strerror', None) or error}); free some space or "
+        "mend the permissions and run again: it goes on from the checkpoint before"
+    )
 
 
 def before(folder: Path) -> Path:
@@ -104,12 +115,11 @@ def load(folder: Path) -> Checkpoint:
         raise RunError(f"{folder}: no readable checkpoint ({error}); remove it") from None
 
 
-def newest(folders: list[Path], report: Callable[[str], None]) -> Checkpoint | None:
-    """The first checkpoint of `folders` that is whole; damaged ones are reported and passed over."""
-    for folder in folders:
-        if folder.exists():
-            try:
-                return load(folder)
-            except RunError as error:
-                report(str(error))
-    return None
+def bare(checkpoint: Checkpoint) -> Checkpoint:
+    """The same without the values of its tensors: what other processes need to know of it."""
+
+    def on_meta(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to("meta") for name, tensor in tensors.items()}
+
+    weights, optimizer = on_meta(checkpoint.weights), on_meta(checkpoint.optimizer)
+    return replace(checkpoint, weights=weights, optimizer=optimizer)

@@ -64,25 +64,25 @@ class Optimizers:
                 mean.lerp_(self.weights[name], 1 - self.spec.ema)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor of the state, by `kind.parameter`."""
+        """Every tensor of the state, by `kind.parameter`; no copies."""
         names = {id(weight): name for name, weight in self.weights.items()}
         found = {
-            f"{kind}.{names[id(weight)]}": value.clone()
+            f"{kind}.{names[id(weight)]}": value
             for optimizer in self._all
             for weight, held in optimizer.state.items()
             for kind, value in held.items()
         }
-        return found | {f"{EMA}.{name}": mean.clone() for name, mean in self.mean.items()}
+        return found | {f"{EMA}.{name}": mean for name, mean in self.mean.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take a state back."""
+        """Take a state back, each tensor laid out as its weight is; no copies but of the mean."""
         held: dict[str, dict[str, Any]] = {}
         for key, value in tensors.items():
             kind, _, name = key.partition(".")
             if kind == EMA:
                 self.mean[name].copy_(value)
             else:
-                held.setdefault(name, {})[kind] = value.clone()
+                held.setdefault(name, {})[kind] = value
         names = {id(weight): name for name, weight in self.weights.items()}
         for optimizer in self._all:
             for group in optimizer.param_groups:

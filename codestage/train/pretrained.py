@@ -13,7 +13,7 @@ from codestage.errors import UserError
 from codestage.study.models import ModelShape
 from codestage.study.schema import ModelSpec
 from codestage.train import checkpoint
-from codestage.train.loop import CURVE
+from codestage.train.state import CURVE
 
 NOT_SHAPE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "quantization_config")
 """Settings of a configuration that say nothing of what is computed here."""

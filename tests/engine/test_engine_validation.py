@@ -15,7 +15,7 @@ from codestage.engine.store import Store
 from codestage.engine.work import segment_batches
 from codestage.study.load import load_study
 from codestage.study.schedule import Phase
-from codestage.train.model import document_mask
+from codestage.train.attention import document_mask
 
 STUDY = (
     TINY.replace("controls: [token-matched, additive]", "validation: {tokens: 300, times: 3}")

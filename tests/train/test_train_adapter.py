@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 from codestage.study.schema import AdapterSpec
 from codestage.train.adapter import ADAPTER, BASE, add_adapters, merged
 from codestage.train.loop import Interrupted
-from codestage.train.model import build_model, make_forward
+from codestage.train.loss import PackedLoss
+from codestage.train.model import build_model
 
 pytest.importorskip("peft", reason="PEFT is not installed")
 KINDS = [AdapterSpec(rank=2), AdapterSpec(kind="dora", rank=3, alpha=5)]
@@ -56,10 +57,10 @@ def test_merged_weights_compute_what_the_adapted_model_computed(tmp_path, begun,
     batch = batches(stage())[0]
     parts = [torch.from_numpy(x) for x in (batch.tokens, batch.documents, batch.positions, batch.labels)]
     parts = [parts[0].long(), parts[1], parts[2].long(), parts[3].long()]
-    unmerged, _ = make_forward(adapted, compiled=False)(*parts)
+    unmerged, _ = PackedLoss(adapted)(*parts)
     bare = build_model(SHAPE, SEQ_LEN, seed=0)
     bare.load_state_dict(plain.state_dict())
-    whole, _ = make_forward(bare, compiled=False)(*parts)
+    whole, _ = PackedLoss(bare)(*parts)
     assert float(whole.detach()) == pytest.approx(float(unmerged.detach()), rel=1e-5)
 
 

@@ -12,7 +12,8 @@ from codestage.data.tokenizer import train_tokenizer
 from codestage.evaluate.backend import Backend
 from codestage.study.models import parameters, shape
 from codestage.study.schema import FAMILIES, GPT, ModelSpec
-from codestage.train.model import build_model, make_forward
+from codestage.train.loss import PackedLoss
+from codestage.train.model import build_model
 
 
 def of(family):
@@ -31,7 +32,7 @@ def test_parameters_are_those_of_the_built_model(family, tied):
 def test_packed_rows_are_scored_as_each_document_alone(family):
     model = build_model(of(family), SEQ_LEN, seed=1)
     batch = batches(stage())[0]
-    _, rows = make_forward(model, compiled=False)(
+    _, rows = PackedLoss(model)(
         torch.from_numpy(batch.tokens).long(),
         torch.from_numpy(batch.documents),
         torch.from_numpy(batch.positions).long(),

@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM
 from codestage.errors import RunError
 from codestage.study.lr import lr_at
 from codestage.train import checkpoint
+from codestage.train.attention import document_mask
 from codestage.train.loop import Interrupted
-from codestage.train.model import ModelPool, build_model, document_mask
+from codestage.train.model import ModelPool, build_model
 
 
 def reference_weights(plan, seed):
@@ -126,12 +127,15 @@ def test_a_damaged_partial_checkpoint_is_reported_and_done_again(tmp_path):
 
 
 def test_killed_between_the_two_moves_the_checkpoint_before_is_found(tmp_path):
-    train(tmp_path)
-    folder = tmp_path / "checkpoint"
+    train(tmp_path / "straight")
+    left = iter(range(100))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "x", should_stop=lambda: next(left) == 5)
+    folder = tmp_path / "x" / "partial"
     folder.rename(checkpoint.before(folder))
-    found = checkpoint.newest([folder, checkpoint.before(folder)], lambda message: None)
-    assert found is not None
-    assert found.state.tokens == stage().tokens
+    steps = train(tmp_path / "x")
+    assert steps[0].batch == 7  # and not 1
+    assert content(tmp_path / "x" / "checkpoint") == content(tmp_path / "straight" / "checkpoint")
 
 
 def test_a_damaged_checkpoint_to_begin_from_is_refused(tmp_path):

@@ -8,7 +8,9 @@ import torch
 from train_fixture import SEQ_LEN, SHAPE, batches, stage
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codestage.train.model import ModelPool, build_model, document_mask, make_forward
+from codestage.train.attention import document_mask
+from codestage.train.loss import PackedLoss
+from codestage.train.model import ModelPool, build_model
 
 
 def plain(model):
@@ -33,7 +35,7 @@ def test_loss_of_packed_rows_is_that_of_each_document_alone(number):
     model = build_model(SHAPE, SEQ_LEN, seed=1)
     held = batches(stage())
     batch = held[number % held.n_batches]
-    total, rows = make_forward(model, compiled=False)(*tensors(batch))
+    total, rows = PackedLoss(model)(*tensors(batch))
     reference = plain(model)
     expected = np.zeros(len(batch.tokens))
     for r, (tokens, labels, documents) in enumerate(
@@ -55,7 +57,7 @@ def test_gradients_are_those_of_transformers():
     model = build_model(SHAPE, SEQ_LEN, seed=1)
     batch = batches(stage())[0]
     tokens, documents, positions, labels = tensors(batch)
-    total, _ = make_forward(model, compiled=False)(tokens, documents, positions, labels)
+    total, _ = PackedLoss(model)(tokens, documents, positions, labels)
     total.backward()
     reference = plain(model)
     bias = torch.where(document_mask(documents), 0.0, float("-inf"))
@@ -75,7 +77,7 @@ def test_a_document_cannot_see_its_neighbours():
     positions = torch.tensor([[*range(7), *range(9)]])
     labels = torch.full((1, SEQ_LEN), -100)
     labels[0, 7:15] = tokens[0, 8:]
-    forward = make_forward(model, compiled=False)
+    forward = PackedLoss(model)
     before = float(forward(tokens, documents, positions, labels)[0])
     other = tokens.clone()
     other[0, :7] = 3
@@ -97,8 +99,8 @@ def test_one_seed_gives_one_initialisation_whatever_ran_before():
 def test_the_compiled_forward_pass_says_the_same():
     model = build_model(SHAPE, SEQ_LEN, seed=1)
     batch = tensors(batches(stage())[0])
-    plain_total, plain_rows = make_forward(model, compiled=False)(*batch)
-    total, rows = make_forward(model, compiled=True)(*batch)
+    plain_total, plain_rows = PackedLoss(model)(*batch)
+    total, rows = torch.compile(PackedLoss(model), dynamic=False)(*batch)
     assert float(total) == pytest.approx(float(plain_total), rel=1e-5)
     assert rows.numpy() == pytest.approx(plain_rows.numpy(), rel=1e-4)
 

@@ -11,9 +11,10 @@ from train_fixture import ROWS, SEQ_LEN, SHAPE, content, stage, train
 
 from codestage.errors import RunError
 from codestage.study.schema import OptimizerSpec
-from codestage.train import model as models
+from codestage.train import loss as losses
 from codestage.train.loop import Interrupted
-from codestage.train.model import PiecewiseNats, build_model
+from codestage.train.loss import PiecewiseNats
+from codestage.train.model import build_model
 from codestage.train.optim import Optimizers, tables_of
 
 MUON = OptimizerSpec(name="muon", lr=1e-2, ema=0.9)
@@ -137,7 +138,7 @@ class Largest(TorchDispatchMode):
 def test_memory_does_not_grow_with_vocabulary_times_batch(monkeypatch, tmp_path):
     """A step on a vocabulary much larger than all else makes no tensor of vocabulary x batch."""
     shape = replace(SHAPE, vocab_size=5000)
-    monkeypatch.setattr(models, "LOGITS_AT_ONCE", 5000 * 8)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 5000 * 8)
     with Largest() as largest:
         pieces = train(tmp_path / "pieces", shape=shape, stop=2)
     assert largest.elements <= 5000 * 16  # the table itself; eight rows of logits are half of it

@@ -1,0 +1,83 @@
+"""The loss of packed rows, with logits that never are all in memory at once."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
+from transformers import PreTrainedModel
+
+from codestage.train.attention import document_mask
+
+LOGITS_AT_ONCE = 1 << 25
+"""Logits in memory at a time, in float32: 134 MB."""
+
+
+class PackedLoss(nn.Module):
+    """A causal language model with its cross-entropy: what a step computes.
+
+    Labels of -100 take no loss. Logits are only made here: in one piece, or, where they would be more than
+    `LOGITS_AT_ONCE`, in pieces that are gone before the next is made.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens: Tensor, documents: Tensor | BlockMask, positions: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All `[batch, seq]` -> (nats summed, nats a row `[batch]`); `documents` may be their blocks."""
+        mask = document_mask(documents) if isinstance(documents, Tensor) else documents
+        hidden = self.model.base_model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        head: Any = self.model.get_output_embeddings()
+        parts = -(-labels.numel() * head.weight.shape[0] // LOGITS_AT_ONCE)
+        if parts == 1 or getattr(head, "bias", None) is not None:
+            logits = head(hidden).float()
+            nats = F.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none"
+            )
+            rows = nats.view(labels.shape).sum(1)
+            return rows.sum(), rows.detach()
+        total, each = PiecewiseNats.apply(hidden.flatten(0, 1), head.weight, labels.flatten(), parts)
+        return total, each.view(labels.shape).sum(1)
+
+
+class PiecewiseNats(torch.autograd.Function):
+    """Cross-entropy of a head without bias: memory does not grow with vocabulary x batch.
+
+    The gradients are made with the loss, a piece of the rows at a time, since the logits that they need
+    are at hand then (as in Wijmans et al. 2024, 2411.09009, and Hsu et al. 2024, 2410.10989); that of the head is
+    summed in float32.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, parts: int
+    ) -> tuple[Tensor, Tensor]:
+        """`hidden` `[n, h]`, `weight` `[vocab, h]`, `labels` `[n]` -> (nats summed, nats `[n]`)."""
+        nats, hidden_grad, weight_grad = [], [], torch.zeros_like(weight, dtype=torch.float32)
+        for rows, wanted in zip(hidden.chunk(parts), labels.chunk(parts), strict=True):
+            logits = (rows @ weight.T).float()
+            predicted = wanted >= 0
+            index = wanted.clamp(min=0)[:, None]
+            log_z = logits.logsumexp(-1, keepdim=True)
+            nats.append(torch.where(predicted, (log_z - logits.gather(1, index))[:, 0], 0.0))
+            slope = (logits - log_z).exp()
+            slope = slope.scatter_add(1, index, torch.full_like(log_z, -1.0)) * predicted[:, None]
+            slope = slope.to(rows.dtype)
+            hidden_grad.append(slope @ weight)
+            weight_grad += slope.T @ rows
+        ctx.save_for_backward(torch.cat(hidden_grad), weight_grad.to(weight.dtype))
+        each = torch.cat(nats)
+        ctx.mark_non_differentiable(each)
+        return each.sum(), each
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The stored gradients, scaled by the sum's own."""
+        hidden_grad, weight_grad = ctx.saved_tensors
+        return hidden_grad * grads[0], weight_grad * grads[0], None, None
