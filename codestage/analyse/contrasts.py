@@ -33,6 +33,7 @@ def contrasts(study: Mapping[str, Any]) -> list[Contrast]:
         *_simple_effects(study),
         *_schedules(study),
         *_controls(study),
+        *_budgets(study),
         *_cot(study),
         *_transfer(study),
     ]
@@ -139,6 +140,24 @@ def _controls(study: Mapping[str, Any]) -> Iterator[Contrast]:
             if arm["tokens"] == other["tokens"]:
                 label = f"{arm['name']} against {other['name']} (equal tokens)"
                 yield Contrast(label, label, "control", _difference([arm], [other]))
+
+
+def _budgets(study: Mapping[str, Any]) -> Iterator[Contrast]:
+    """The main effects where one stage had a shorter budget."""
+    ladder = [arm for arm in study["arms"] if arm["role"] == "ladder"]
+    whole = {stage: max(arm["tokens"][stage] for arm in _grid(study)) for stage in study["stages"]}
+    for short in study["stages"]:
+        for tokens in sorted({arm["tokens"][short] for arm in ladder}):
+            arms = [a for a in ladder if a["tokens"] == whole | {short: tokens}]
+            for stage in study["stages"] if arms and tokens < whole[short] else ():
+                code, base = _sides({**study, "arms": [{**a, "role": "grid"} for a in arms]}, stage)
+                if code and base:
+                    yield Contrast(
+                        f"code@{stage}|{short}={tokens}",
+                        f"code at {stage}, with {tokens:,} tokens at {short}",
+                        "budget",
+                        _difference(code, base),
+                    )
 
 
 def _cot(study: Mapping[str, Any]) -> Iterator[Contrast]:

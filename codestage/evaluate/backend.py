@@ -70,7 +70,7 @@ class Backend:
         except Exception as error:  # a broken file makes the readers raise anything
             raise UserError(f"{checkpoint}: no model that Transformers can read: {error}") from None
         if torch.cuda.is_available():
-            model.cuda()
+            torch.nn.Module.to(model, "cuda")
         return cls(model, tokenizer, marked=marked)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

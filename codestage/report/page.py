@@ -79,6 +79,7 @@ def compose(records: Records) -> Document:
         family("simple", "simple", "One change at a time", SIMPLE),
         family("schedule", "schedules", "Schedules", SCHEDULES),
         family("control", "controls", "Controls", CONTROLS),
+        family("budget", "budgets", "Shorter budgets", BUDGETS),
         family("transfer", "transfer", "Negative transfer", TRANSFER),
         facts.reasoning(view),
         questions.abilities(view),
@@ -100,6 +101,10 @@ SCHEDULES = (
 CONTROLS = (
     "Code in a mixture either takes the place of text or comes on top of it. The controls take the "
     "two apart: text alone with as many tokens, code instead of text, code besides it."
+)
+BUDGETS = (
+    "The same questions where one stage had fewer tokens: whether an effect grows, shrinks or turns with "
+    "the budget. Each shorter run branches from the longest one and ends with a decay of its own."
 )
 TRANSFER = (
     "Did code harm what has nothing to do with code? That no harm was found is no proof of none: "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from codestage.report.records import Effect, Mean, Records
 
-SPECIAL = ("interaction", "simple", "schedule", "control", "cot", "transfer")
+SPECIAL = ("interaction", "simple", "schedule", "control", "budget", "cot", "transfer")
 CONTINUOUS = ("bpb", "prob")
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from codestage.errors import UserError
 from codestage.study.curves import Pieces
 from codestage.study.identity import digest
-from codestage.study.schedule import Phase, phases
+from codestage.study.schedule import Phase, phases, trunk_phases
 from codestage.study.schema import MATCHED, AdapterSpec, LRSpec, OptimizerSpec, StageSpec, Study
 
 
@@ -35,13 +35,19 @@ class StagePlan:
     """One of `MATCHED` as long as tokens and phases are those of the option itself (see `match`)."""
 
 
+Role = Literal["grid", "control", "ladder"]
+
+
 @dataclass(frozen=True)
 class Arm:
-    """One chain of stages. `control` names the control that made it, `against` its partner arm."""
+    """One chain of stages. `control` names the control that made it, `against` its partner arm.
+
+    An arm of the ladder is one of the grid with a shorter budget in one stage.
+    """
 
     name: str
     factors: Mapping[str, str]
-    role: Literal["grid", "control"]
+    role: Role
     stages: tuple[StagePlan, ...]
     control: str | None = None
     against: str | None = None
@@ -61,10 +67,10 @@ class Run:
 
 def expand(study: Study) -> list[Arm]:
     """All arms, grid first, in file order. Names are unique."""
-    grid = [
-        [_plan(study, name, option) for option in stage.options] for name, stage in study.stages.items()
-    ]
-    arms = [_arm(stages, "grid") for stages in product(*grid)]
+    arms = [_arm(stages, "grid") for stages in _cells(study)]
+    for name, spec in study.stages.items():
+        for tokens in spec.budgets:
+            arms += [_arm(stages, "ladder") for stages in _cells(study, {name: tokens})]
     known = {_content(arm.stages) for arm in arms}
     for control in study.controls:
         for arm in _controls(study, control):
@@ -72,6 +78,25 @@ def expand(study: Study) -> list[Arm]:
                 known.add(_content(arm.stages))
                 arms.append(arm)
     return arms
+
+
+def _cells(study: Study, budgets: Mapping[str, int] | None = None) -> list[tuple[StagePlan, ...]]:
+    """The full factorial of options, with shorter budgets in some stages."""
+    asked = budgets or {}
+    options = []
+    for name, spec in study.stages.items():
+        told = f"@{count_text(asked[name])}" if name in asked else ""
+        tokens = asked.get(name, 0)
+        options.append([_plan(study, name, o + told, tokens=tokens) for o in spec.options])
+    return list(product(*options))
+
+
+def count_text(count: int) -> str:
+    """A count as people write it in a study: 2500000 is 2.5M."""
+    for letter, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size and count * 1000 % size == 0:
+            return f"{count / size:g}{letter}"
+    return str(count)
 
 
 def runs(study: Study) -> list[Run]:
@@ -115,7 +140,7 @@ def _plan(
         kind=spec.kind,
         option=option,
         tokens=tokens,
-        phases=phases(tokens, ordered),
+        phases=_phases(spec, base, tokens, ordered),
         order="even",
         seq_len=spec.seq_len,
         batch_tokens=spec.batch_tokens,
@@ -129,10 +154,22 @@ def _plan(
     )
 
 
-def _arm(stages: Sequence[StagePlan], role: Literal["grid", "control"]) -> Arm:
+def _phases(spec: StageSpec, option: str, tokens: int, mixes: Pieces) -> tuple[Phase, ...]:
+    """Phases of a stage; where shorter budgets branch, cut at the places where they leave."""
+    known = spec.options.get(option)
+    late = known is not None and known.curve == "cooldown-only"
+    if not spec.budgets or not (len(mixes) == 1 or late):
+        return phases(tokens, mixes)
+    end = spec.trunk(tokens)
+    leave = [cut for cut in map(spec.trunk, spec.budgets) if cut < end]
+    return trunk_phases(tokens, mixes[0][1], mixes[-1][1], end=end, leave=leave)
+
+
+def _arm(stages: Sequence[StagePlan], role: Role) -> Arm:
+    grid = role != "ladder"
     return Arm(
         name="/".join(stage.option for stage in stages),
-        factors={stage.name: stage.option for stage in stages},
+        factors={s.name: s.option if grid else s.option.partition("@")[0] for s in stages},
         role=role,
         stages=tuple(stages),
     )

@@ -212,10 +212,6 @@ def _unequal_totals(study: Study) -> list[tuple[Key, str]]:
     from codestage.study.schedule import shares
 
     problems: list[tuple[Key, str]] = []
-    if study.model.pretrained and study.tokenizer.train:
-        problems.append(
-            (("tokenizer",), "a pretrained model has its own tokenizer: give its path or hub")
-        )
     for stage_name, stage in study.stages.items():
         totals = {name: shares(option.pieces(stage.lr)) for name, option in stage.options.items()}
         for name, option in stage.options.items():

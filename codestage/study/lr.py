@@ -18,7 +18,7 @@ def lr_at(spec: LRSpec, peak: float, done_tokens: int, total_tokens: int) -> flo
         return peak
     start = spec.warmup_tokens
     if spec.schedule == "wsd":
-        start = max(start, round(total_tokens * (1 - spec.decay)))
+        start = max(start, round(total_tokens * (1 - spec.decay)))  # as in StageSpec.trunk
     if done_tokens < start or total_tokens <= start:
         return peak
     progress = min(1.0, (done_tokens - start) / (total_tokens - start))

@@ -62,6 +62,32 @@ def phases(tokens: int, mixes: Sequence[tuple[Fraction, Mix]]) -> tuple[Phase, .
     return tuple(Phase(sum(part.values()), part) for part in parts)
 
 
+def trunk_phases(
+    tokens: int, trunk: Mix, cooldown: Mix, *, end: int, leave: Sequence[int]
+) -> tuple[Phase, ...]:
+    """Phases of a stage that is cut where shorter budgets leave it: `trunk` up to token `end`, then
+    `cooldown`; `leave` are ascending, none beyond `end`.
+
+    What stands before a cut does not depend on `tokens`, so stages of all budgets agree up to there. Each
+    phase holds its shares within one token of each source; the totals are those of `phases`.
+    """
+    names = list(dict.fromkeys([*trunk, *cooldown]))
+    first, last = sum(trunk.values()), sum(cooldown.values())
+    zero = Fraction(0)
+    early = {n: Fraction(trunk.get(n, zero)) / first for n in names}
+    late = {n: Fraction(cooldown.get(n, zero)) / last for n in names}
+    totals = largest_remainder(tokens, {n: early[n] * end + late[n] * (tokens - end) for n in names})
+    parts: list[dict[str, int]] = []
+    done = dict.fromkeys(names, 0)
+    for cut in [*dict.fromkeys([*leave, end]), tokens]:
+        upto = {n: min(round(early[n] * cut), totals[n]) for n in names}
+        if cut >= end:
+            upto |= {n: totals[n] for n in names if cut == tokens or not late[n]}
+        parts.append({n: upto[n] - done[n] for n in names})
+        done = upto
+    return tuple(Phase(sum(part.values()), part) for part in parts if any(part.values()))
+
+
 def shares(mixes: Sequence[tuple[Fraction, Mix]]) -> dict[str, Fraction]:
     """Share of every source in a stage of (share of the stage, mixture), by name; zeros left out."""
     length = sum(share for share, _ in mixes)

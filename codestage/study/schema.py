@@ -345,6 +345,10 @@ class StageSpec(Model):
 
     kind: Literal["pretrain", "continue", "cooldown", "tune"]
     tokens: Count
+    budgets: tuple[Count, ...] = Field(
+        (),
+        description="shorter budgets: arms that branch from the run of all tokens and decay by themselves",
+    )
     options: dict[str, OptionSpec] = Field(min_length=1)
     seq_len: int = Field(512, ge=8)
     batch_tokens: Count = 16384
@@ -370,9 +374,32 @@ class StageSpec(Model):
                 f"micro_batch_tokens {micro} must be a multiple of seq_len {self.seq_len} that divides "
                 f"batch_tokens {self.batch_tokens}"
             )
+        self._check_budgets()
         if self.lr.schedule != "wsd" and any(o.curve == "cooldown-only" for o in self.options.values()):
             raise ValueError("curve cooldown-only needs lr: {schedule: wsd}, which has a cooldown")
         return self
+
+    def _check_budgets(self) -> None:
+        if not self.budgets:
+            return
+        if self.lr.schedule not in ("wsd", "constant"):
+            raise ValueError(
+                f"budgets branch from one run, which a {self.lr.schedule} learning rate does not allow: its "
+                "rate depends on the budget from the first token on; use lr: {schedule: wsd}"
+            )
+        if list(self.budgets) != sorted({*self.budgets}) or self.budgets[-1] >= self.tokens:
+            raise ValueError(
+                f"budgets must grow and stay below tokens ({self.tokens:,}): {list(self.budgets)}"
+            )
+        if self.lr.warmup_tokens > (1 - self.lr.decay) * self.budgets[0]:
+            raise ValueError(
+                f"budget {self.budgets[0]:,} decays before the warm-up of {self.lr.warmup_tokens:,} tokens is over; "
+                "raise it, or lower warmup_tokens"
+            )
+
+    def trunk(self, tokens: int) -> int:
+        """Where a run of `tokens` tokens leaves the constant learning rate."""
+        return round(tokens * (1 - self.lr.decay)) if self.lr.schedule == "wsd" else tokens
 
 
 class EvaluateSpec(Model):
