@@ -91,7 +91,7 @@ def test_every_budget_decays_at_its_own_end_and_holds_its_own_shares(tmp_path):
         constant = np.flatnonzero(rates == rates.max())
         # the batch that reaches over, and what the cut rows at the ends of phases leave empty
         assert abs((constant[-1] + 1) * BATCH - stage.tokens * (1 - DECAY)) <= 3 * BATCH
-        assert rates[-1] < 0.1 * rates.max()
+        assert rates[-1] < 0.25 * rates.max()  # 8,000 tokens decay over four batches
 
 
 def test_effects_are_asked_at_every_budget_and_the_grid_is_the_longest(tmp_path):
