@@ -34,6 +34,7 @@ def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
         to.mkdir(parents=True)
         for name in MODEL_FILES:
             shutil.copy2(checkpoint / name, to / name)
+        carry_code(to)
         for path in _tokenizer(store, checkpoint).iterdir():
             if path.name != "step.json":
                 shutil.copy2(path, to / path.name)
@@ -43,6 +44,16 @@ def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
         shutil.rmtree(to, ignore_errors=True)
         raise RunError(disk_message(to, error)) from None
     return to
+
+
+def carry_code(to: Path) -> None:
+    """Put PanGu's code beside its weights, since Transformers has none: it loads with trust_remote_code."""
+    config = json.loads((to / "config.json").read_text())
+    if config["model_type"] == "pangu_alpha":
+        from codestage import pangu
+
+        shutil.copy2(pangu.__file__, to / "pangu.py")
+        (to / "config.json").write_text(json.dumps(config | {"auto_map": pangu.AUTO_MAP}, indent=2))
 
 
 def _find(folder: Path, run: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging
 
+import codestage.pangu  # noqa: F401 - makes the model known to Transformers
 from codestage.data.place import in_file
 from codestage.errors import UserError
 

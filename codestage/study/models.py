@@ -74,7 +74,7 @@ def shape(model: ModelSpec, vocab_size: int, marks: tuple[int, int, int] = (0, 0
 def parameters(shape: ModelShape, *, embeddings: bool = True, positions: int = 0) -> int:
     """Trainable parameters, counted exactly (a test compares with the built model).
 
-    `positions` matters for GPT-2 alone, which learns an embedding for each.
+    `positions` matters for GPT-2, which learns an embedding for each, and PanGu, which learns two.
     """
     if shape.config:
         return shape.counted[0 if embeddings else 1]
@@ -88,7 +88,7 @@ def parameters(shape: ModelShape, *, embeddings: bool = True, positions: int = 0
         layer += 2 * (d // shape.heads) if shape.family == "qwen" else 0  # norms of queries and keys
         final = d
     table = shape.vocab_size * d * (1 if shape.tied else 2)
-    table += positions * d if shape.family == "gpt2" else 0
+    table += positions * d * {"gpt2": 1, "pangu": 2}.get(shape.family, 0)
     return shape.layers * layer + final + (table if embeddings else 0)
 
 

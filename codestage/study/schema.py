@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from codestage.study.curves import CURVES, Pieces, blend, pieces
 
 KINDS = ("pretrain", "continue", "cooldown", "tune")
-FAMILIES = ("llama", "mistral", "qwen", "gemma", "gpt2", "neox")
-GPT = ("gpt2", "neox")
+FAMILIES = ("llama", "mistral", "qwen", "gemma", "gpt2", "neox", "pangu")
+GPT = ("gpt2", "neox", "pangu")
 """Families with layer norms, biases and a feed-forward of two matrices; they share no key heads."""
 MATCHED = ("example-matched", "flop-matched")
 """Controls whose size is taken from the data, once that is prepared."""
@@ -94,6 +94,9 @@ class ModelSpec(Model):
     kv_heads: int | None = Field(None, ge=1)
     intermediate_size: int | None = Field(None, ge=8)
     precision: Literal["bf16", "float32"] = "bf16"
+    grow: bool = Field(
+        False, description="a pretrained model's embeddings grow to its tokenizer, alike in all arms"
+    )
     recompute: bool = Field(
         False,
         description="activations are computed again for the gradients: less memory, a third more work",
@@ -108,6 +111,8 @@ class ModelSpec(Model):
             if self.size is not None or any(own):
                 raise ValueError("a pretrained model has its own shape; leave size and shape out")
             return self
+        if self.grow:
+            raise ValueError("grow is for pretrained models; one from scratch fits its tokenizer anyway")
         if self.size is None and None in own:
             raise ValueError("give size, or hidden_size, layers and heads")
         if self.size is not None and any(own):

@@ -19,6 +19,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from codestage.pangu import PanguConfig
 from codestage.study.models import ModelShape
 from codestage.study.seeds import child
 from codestage.train.attention import attention_for
@@ -56,8 +57,8 @@ def _config(shape: ModelShape, seq_len: int) -> PretrainedConfig:
         "eos_token_id": end,
         "pad_token_id": pad,
     }
-    if shape.family == "gpt2":
-        return GPT2Config(
+    if shape.family in ("gpt2", "pangu"):
+        return (GPT2Config if shape.family == "gpt2" else PanguConfig)(
             n_embd=shape.hidden_size,
             n_inner=shape.intermediate_size,
             n_layer=shape.layers,

@@ -36,10 +36,14 @@ def pretrained_shape(
     except Exception as error:  # readers of foreign files raise anything
         raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
     if vocabulary > config.vocab_size:
-        raise UserError(
-            f"{_told(spec)}: the tokenizer has {vocabulary:,} tokens, the model {config.vocab_size:,}; take the "
-            "model's own tokenizer, since growing it would change the model"
-        )
+        if not spec.grow:
+            raise UserError(
+                f"{_told(spec)}: the tokenizer has {vocabulary:,} tokens, the model {config.vocab_size:,}; take the "
+                "model's own tokenizer, or grow the model to it in all arms alike with grow: true"
+            )
+        config.vocab_size = vocabulary
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
     longest = getattr(config, "max_position_embeddings", seq_len)
     if seq_len > longest:
         raise UserError(
@@ -93,6 +97,7 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
     except Exception as error:
         raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
     _check_head(model, spec)
+    _grow(model, shape.vocab_size)
     begun = checkpoint.Checkpoint(
         weights={name: p.detach().clone() for name, p in model.named_parameters()},
         optimizer={},
@@ -101,6 +106,21 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
         state=checkpoint.State(stage="", batch=0, tokens=0, seed=0),
     )
     checkpoint.save(begun, out)
+
+
+@torch.no_grad()
+def _grow(model: Any, vocabulary: int) -> None:
+    """Give the model `vocabulary` embeddings; new ones are the mean of the old, and so are the head's."""
+    before = model.config.vocab_size
+    if vocabulary <= before:
+        return
+    model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    for table in {
+        id(t): t for t in (model.get_input_embeddings(), model.get_output_embeddings())
+    }.values():
+        table.weight[before:] = table.weight[:before].mean(0)
+        if getattr(table, "bias", None) is not None:
+            table.bias[before:] = table.bias[:before].mean()
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from codestage.engine.plan import plan
 from codestage.engine.run import run
 from codestage.errors import UserError
 from codestage.study.load import load_study
+from codestage.train.pretrained import fetch_pretrained
 
 MODEL = "model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}"
 TOKENIZER = "{train: bpe, vocab_size: 384}"
@@ -105,3 +106,28 @@ def test_dropout_is_off_and_the_parameters_are_counted(tmp_path):
     table = given.get_input_embeddings().weight.numel()
     total = sum(p.numel() for p in given.parameters())
     assert shape.counted == (total, total - table)
+
+
+def test_a_model_grows_to_its_tokenizer_only_if_asked(tmp_path):
+    folder = pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    known = len(AutoTokenizer.from_pretrained(folder)) - 5
+    model.resize_token_embeddings(known)
+    model.save_pretrained(folder)
+    path = study(tmp_path)
+    with pytest.raises(UserError, match=r"tiny.yaml:2: model: the tokenizer has .* grow: true"):
+        plan(path)
+    path.write_text(
+        path.read_text().replace("path: model, precision", "path: model, grow: true, precision")
+    )
+    asked = load_study(path)
+    shape = model_shape(asked, path)
+    assert shape.vocab_size == known + 5
+    fetch_pretrained(asked.model, tmp_path, shape, tmp_path / "begun")
+    grown = AutoModelForCausalLM.from_pretrained(tmp_path / "begun")
+    assert shape.counted[0] == sum(p.numel() for p in grown.parameters())
+    before, after = model.get_input_embeddings().weight, grown.get_input_embeddings().weight
+    assert torch.equal(after[:known], before)
+    torch.testing.assert_close(after[known:], before.mean(0).expand(5, -1))
+    ids = torch.tensor([[3, 4, 5]])
+    torch.testing.assert_close(grown(ids).logits[..., :known], model(ids).logits)

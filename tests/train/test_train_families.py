@@ -64,7 +64,9 @@ def test_a_family_trains_saves_loads_tunes_and_is_scored(tmp_path, family):
     assert content(tmp_path / "b" / "checkpoint") == content(tmp_path / "again" / "checkpoint")
     tokenizer = train_tokenizer({"t": ["ab ba " * 40]}, vocab_size=300, characters=240, out=tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "b" / "checkpoint", dtype=torch.float32)
-    assert model.config.model_type == {"qwen": "qwen3", "neox": "gpt_neox"}.get(family, family)
+    assert model.config.model_type == {"qwen": "qwen3", "neox": "gpt_neox", "pangu": "pangu_alpha"}.get(
+        family, family
+    )
     small = {i: chr(i + 31) for i in range(2, 60)}  # ids that the model knows
     context, choices = small[3] + small[4], [small[5], small[6] + small[7]]
     assert max(tokenizer.encode(context + "".join(choices)).ids) < 60
