@@ -11,6 +11,10 @@ PRODUCTS, FLEX = "codestage_products", "codestage_flex"
 """Names under which the two functions are known to Transformers."""
 
 
+QUERIES, MOST_PIECES = 64, 8
+"""Queries computed at once, at least; pieces that a row is cut into, at most."""
+
+
 def attention_for(device: torch.device) -> str:
     """The name of the function that serves a device: FlexAttention has no backward pass on CPU."""
     return FLEX if device.type == "cuda" else PRODUCTS
@@ -52,9 +56,16 @@ def products_attention(
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = (query @ key.transpose(-1, -2)).float() * scale
-    weights = scores.masked_fill(~attention_mask, float("-inf")).softmax(-1)
-    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
+    length = query.shape[2]
+    size = max(QUERIES, -(-length // MOST_PIECES)) if length == key.shape[2] else length
+    found = []
+    for first in range(0, length, size):  # what stands behind a piece's last query is not looked at
+        stop = min(first + size, length) if size < length else key.shape[2]
+        scores = (query[:, :, first : first + size] @ key[:, :, :stop].transpose(-1, -2)).float() * scale
+        seen = attention_mask[:, :, first : first + size, :stop]
+        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+        found.append(weights.to(value.dtype) @ value[:, :, :stop])
+    return torch.cat(found, 2).transpose(1, 2).contiguous(), None
 
 
 def blocks_attention(

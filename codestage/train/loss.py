@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from codestage.train.attention import document_mask
 
-LOGITS_AT_ONCE = 1 << 25
+LOGITS_AT_ONCE = 1 << 20
 """Logits in memory at a time, in float32: 134 MB."""
 
 
