@@ -1,4 +1,4 @@
-"""Learning curves to TensorBoard or Weights & Biases: live while a step trains, whole when the study is done."""
+"""Learning curves to TensorBoard, Weights & Biases or Trackio: live while a step trains, whole when the study is done."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from codestage.engine.graph import StageWork
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS = ("tensorboard", "wandb", "trackio")
 Log = Callable[[Mapping[str, float], int], None]
 """Takes values by name, and the tokens of the stage at which they stand."""
 
@@ -23,7 +23,8 @@ class Tracker:
         if kind not in TRACKERS:
             raise UserError(f"--track {kind}: write one of {', '.join(TRACKERS)}")
         self.study, self.folder = study, folder
-        self._open = {"tensorboard": self._tensorboard, "wandb": self._wandb}[kind]()
+        openers = (self._tensorboard, self._wandb, self._trackio)
+        self._open = dict(zip(TRACKERS, openers, strict=True))[kind]()
         self._logs: dict[str, Log] = {}
         self._close: list[Callable[[], None]] = []
 
@@ -72,8 +73,28 @@ class Tracker:
             raise UserError("Weights & Biases is not installed; pip install wandb") from None
 
         def open_run(name: str) -> tuple[Log, Callable[[], None]]:
-            run = wandb.init(project=self.study, name=name, dir=str(self.folder), reinit="create_new")
+            run = wandb.init(
+                project=self.study,
+                name=name,
+                dir=str(self.folder),
+                reinit="create_new",
+                settings=wandb.Settings(silent=True),
+            )
             return lambda values, tokens: run.log({**values, "tokens": tokens}), run.finish
+
+        return open_run
+
+    def _trackio(self) -> Callable[[str], tuple[Log, Callable[[], None]]]:
+        try:
+            import trackio
+        except ImportError:
+            raise UserError("Trackio is not installed; pip install trackio") from None
+
+        def open_run(name: str) -> tuple[Log, Callable[[], None]]:
+            run = trackio.init(
+                self.study, name=name, embed=False, auto_log_gpu=False, auto_log_cpu=False
+            )
+            return lambda values, tokens: run.log(dict(values), step=tokens), run.finish
 
         return open_run
 

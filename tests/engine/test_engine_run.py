@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -304,7 +305,41 @@ def test_learning_curves_go_to_tensorboard_whole(finished, tmp_path):
             assert [value for _, value in told] == pytest.approx([row[at] for row in wanted], rel=1e-6)
 
 
-def test_a_tracker_that_is_unknown_or_missing_is_refused_before_anything_is_done(tmp_path):
+def test_learning_curves_go_to_trackio_and_wandb(finished, tmp_path, monkeypatch):
+    pytest.importorskip("trackio")
+    pytest.importorskip("wandb")
+    folder = copy(finished, tmp_path)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for kind in ("trackio", "wandb"):
+        code, out, err = run(folder / "tiny.yaml", "--track", kind)
+        assert code == 0, out + err
+    entries = json.loads((folder / "tiny" / "results" / "runs.json").read_text())
+    wanted = {}
+    for entry in entries:
+        for stage in entry["stages"]:
+            for step in stage["steps"]:
+                curve = folder / "tiny" / "store" / "train" / step / "curve.parquet"
+                for row in pq.read_table(curve).to_pylist():
+                    wanted[entry["run"], stage["name"], row["tokens"]] = row["loss"]
+    with sqlite3.connect(tmp_path / "trackio" / "tiny.db") as data:
+        rows = data.execute("select run_name, step, metrics from metrics").fetchall()
+    told = {
+        (name, key.partition("/")[0], step): value
+        for name, step, values in rows
+        for key, value in json.loads(values).items()
+        if key.endswith("/loss")
+    }
+    assert told == pytest.approx(wanted)
+    files = list((folder / "tiny" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == len(entries)  # its format is its own; that it holds something can be seen
+    assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_a_tracker_that_is_unknown_or_missing_is_refused_before_anything_is_done(tmp_path, monkeypatch):
+    (tmp_path / "missing").mkdir()
+    (tmp_path / "missing" / "wandb.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "missing"))
     study = write(tmp_path)
     for kind, words in (("tensorbord", "write one of tensorboard"), ("wandb", "pip install wandb")):
         code, _, err = run(study, "--track", kind)
