@@ -27,6 +27,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from codestage.study.models import ModelShape, shape
 from codestage.study.schema import ModelSpec
 from codestage.train import loss
+from codestage.train.attention import document_bias
 from codestage.train.loss import PackedLoss
 from codestage.train.model import ModelPool, build_model
 
@@ -64,9 +65,10 @@ def batch(models: int = 0) -> tuple[torch.Tensor, ...]:
     """Tokens, documents, positions, labels of one model's step, or of each of several models."""
     head = (models,) if models else ()
     ids = torch.randint(2, VOCAB, (*head, ROWS, SEQ_LEN + 1))
-    documents = torch.zeros(*head, ROWS, SEQ_LEN, dtype=torch.int32)
+    seen = document_bias(torch.zeros(ROWS, SEQ_LEN, dtype=torch.int32))
+    seen = seen.expand(*head, *seen.shape).contiguous()
     positions = torch.arange(SEQ_LEN).expand(*head, ROWS, -1).contiguous()
-    return ids[..., :-1].contiguous(), documents, positions, ids[..., 1:].contiguous()
+    return ids[..., :-1].contiguous(), seen, positions, ids[..., 1:].contiguous()
 
 
 def stepper(size: ModelShape, pool: ModelPool) -> Any:

@@ -39,6 +39,7 @@ from codestage.study.expand import StagePlan
 from codestage.study.models import ModelShape, parameters, shape, train_flops_per_token
 from codestage.study.schedule import Phase
 from codestage.study.schema import LRSpec, ModelSpec, OptimizerSpec, parse_count
+from codestage.train.attention import document_bias
 from codestage.train.loop import Runtime, Segment, train_segment
 from codestage.train.model import ModelPool, build_model
 
@@ -139,13 +140,13 @@ def bare_own(size: ModelShape, pool: ModelPool, steps: int) -> float:
     """The graph that codestage compiled, in a loop that does nothing else."""
     model, forward = pool.get(size, SEQ_LEN)
     ids = torch.randint(2, VOCAB, (ROWS, SEQ_LEN + 1))
-    documents = torch.zeros(ROWS, SEQ_LEN, dtype=torch.int32)
+    seen = document_bias(torch.zeros(ROWS, SEQ_LEN, dtype=torch.int32))
     positions = torch.arange(SEQ_LEN).expand(ROWS, -1).contiguous()
     weights = [p.detach().float().clone().requires_grad_() for p in model.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=LR, betas=(0.9, 0.95), fused=True)
     times = [time.perf_counter()]
     for _ in range(steps):
-        nats, _ = forward(ids[:, :-1].contiguous(), documents, positions, ids[:, 1:].contiguous())
+        nats, _ = forward(ids[:, :-1].contiguous(), seen, positions, ids[:, 1:].contiguous())
         (nats / ids[:, 1:].numel()).backward()
         for weight, parameter in zip(weights, model.parameters(), strict=True):
             weight.grad, parameter.grad = parameter.grad.float(), None  # type: ignore[union-attr]

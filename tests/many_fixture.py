@@ -16,6 +16,14 @@ HANGS = float(os.environ.get("HANGS", "120"))
 
 def together(size: int, jobs: list[dict], *, shard: int | None = None) -> None:
     """Do `jobs` (arguments of `job`) one after the other in `size` processes; each must end well."""
+    processes = start(size, jobs, shard)
+    said = [process.communicate(timeout=2 * HANGS)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert not any(codes), "\n".join(text[-3000:] for text in said)
+
+
+def start(size: int, jobs: list[dict], shard: int | None = None) -> list[subprocess.Popen[str]]:
+    """The processes of `together`, at work."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -31,12 +39,20 @@ def together(size: int, jobs: list[dict], *, shard: int | None = None) -> None:
         }
         command = [sys.executable, __file__, json.dumps({"shard": shard, "jobs": jobs})]
         processes.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
-    said = [process.communicate(timeout=2 * HANGS)[1] for process in processes]
-    codes = [process.returncode for process in processes]
-    assert not any(codes), "\n".join(text[-3000:] for text in said)
+    return processes
 
 
-def job(world, out, *, family="llama", stop_after=None, shape=None, compiled=False, **changes):
+def job(
+    world,
+    out,
+    *,
+    family="llama",
+    stop_after=None,
+    shape=None,
+    compiled=False,
+    checkpoint_seconds=30.0,
+    **changes,
+):
     """Train the toy stage in `out`; stopped after some steps, if asked."""
     from train_fixture import SHAPE, stage, train
 
@@ -59,6 +75,7 @@ def job(world, out, *, family="llama", stop_after=None, shape=None, compiled=Fal
             init=Path(init) if init else None,
             world=world,
             pool=ModelPool(compiled=compiled),
+            checkpoint_seconds=checkpoint_seconds,
             should_stop=lambda: stop_after is not None and next(left) >= stop_after,
         )
 

@@ -27,6 +27,21 @@ def document_mask(documents: Tensor) -> Tensor:
     return ((documents[:, None, :] == documents[:, :, None]) & causal)[:, None]
 
 
+def document_bias(documents: Tensor) -> Tensor:
+    """The same to be added to scores: 0 where one may look, -inf elsewhere; bf16, in which both are exact.
+
+    Made once for all layers: inside a compiled graph each layer would make it again.
+    """
+    seen = document_mask(documents)
+    nothing = torch.zeros((), dtype=torch.bfloat16, device=seen.device)
+    return torch.where(seen, nothing, float("-inf"))
+
+
+def seen_in(documents: Tensor) -> "Tensor | BlockMask":
+    """What attention takes on the device where `documents` `[batch, seq]` lie."""
+    return (document_blocks if documents.device.type == "cuda" else document_bias)(documents)
+
+
 def document_blocks(documents: Tensor) -> BlockMask:
     """The same as the blocks of 128 x 128 in which something may be looked at; others are skipped."""
 
@@ -47,7 +62,7 @@ def products_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as plain products with a boolean mask `[batch, 1, seq, seq]`; softmax in float32.
+    """Attention as plain products with a bias `[batch, 1, seq, seq]`; softmax in float32.
 
     On CPU the backward pass of `scaled_dot_product_attention` in bf16 took 47 % of a small model's step
     in a profile; benchmarks/train_speed.py compares whole loops.
@@ -62,8 +77,7 @@ def products_attention(
     for first in range(0, length, size):  # what stands behind a piece's last query is not looked at
         stop = min(first + size, length) if size < length else key.shape[2]
         scores = (query[:, :, first : first + size] @ key[:, :, :stop].transpose(-1, -2)).float() * scale
-        seen = attention_mask[:, :, first : first + size, :stop]
-        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+        weights = (scores + attention_mask[:, :, first : first + size, :stop]).softmax(-1)
         found.append(weights.to(value.dtype) @ value[:, :, :stop])
     return torch.cat(found, 2).transpose(1, 2).contiguous(), None
 

@@ -17,7 +17,7 @@ from codestage.data.batches import IGNORE, Batch, Batches, Validation
 from codestage.errors import RunError, UserError
 from codestage.study.lr import lr_at
 from codestage.train import checkpoint
-from codestage.train.attention import document_blocks
+from codestage.train.attention import seen_in
 from codestage.train.model import ModelPool
 from codestage.train.parallel import World
 from codestage.train.partials import Partials
@@ -203,13 +203,12 @@ class _Trainer:
         )
 
     def _inputs(self, batch: Batch, rows: slice) -> tuple[object, ...]:
-        """Tokens, documents, positions and labels of some rows, as the forward pass takes them."""
+        """Tokens, what they may look at, positions and labels of some rows, as the forward pass takes them."""
         tokens, documents, positions, labels = (
             torch.from_numpy(array[rows]).to(self.world.device)
             for array in (batch.tokens, batch.documents, batch.positions, batch.labels)
         )
-        seen = document_blocks(documents) if self.world.device.type == "cuda" else documents
-        return tokens.long(), seen, positions.long(), labels.long()
+        return tokens.long(), seen_in(documents), positions.long(), labels.long()
 
     def _count(
         self, batch: Batch, row_nats: Tensor, *, stop: bool, save: bool

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedModel
 
-from codestage.train.attention import document_mask
-
 LOGITS_AT_ONCE = 1 << 20
 """Logits in memory at a time, in float32: 134 MB."""
 
@@ -26,12 +24,13 @@ class PackedLoss(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens: Tensor, documents: Tensor | BlockMask, positions: Tensor, labels: Tensor
+        self, tokens: Tensor, seen: Tensor | BlockMask, positions: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """All `[batch, seq]` -> (nats summed, nats a row `[batch]`); `documents` may be their blocks."""
-        mask = document_mask(documents) if isinstance(documents, Tensor) else documents
+        """All `[batch, seq]`, and what `attention.seen_in` makes of their documents -> (nats summed, nats a
+        row `[batch]`).
+        """
         hidden = self.model.base_model(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False
+            input_ids=tokens, attention_mask=seen, position_ids=positions, use_cache=False
         ).last_hidden_state
         head: Any = self.model.get_output_embeddings()
         parts = -(-labels.numel() * head.weight.shape[0] // LOGITS_AT_ONCE)

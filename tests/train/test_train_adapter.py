@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from codestage.study.schema import AdapterSpec
 from codestage.train.adapter import ADAPTER, BASE, add_adapters, merged
+from codestage.train.attention import document_bias
 from codestage.train.loop import Interrupted
 from codestage.train.loss import PackedLoss
 from codestage.train.model import build_model
@@ -56,6 +57,7 @@ def test_merged_weights_compute_what_the_adapted_model_computed(tmp_path, begun,
             assert torch.equal(base, given[key.removeprefix(f"{BASE}.")])
     batch = batches(stage())[0]
     parts = [torch.from_numpy(x) for x in (batch.tokens, batch.documents, batch.positions, batch.labels)]
+    parts[1] = document_bias(parts[1])
     parts = [parts[0].long(), parts[1], parts[2].long(), parts[3].long()]
     unmerged, _ = PackedLoss(adapted)(*parts)
     bare = build_model(SHAPE, SEQ_LEN, seed=0)

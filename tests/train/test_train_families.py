@@ -12,6 +12,7 @@ from codestage.data.tokenizer import train_tokenizer
 from codestage.evaluate.backend import Backend
 from codestage.study.models import parameters, shape
 from codestage.study.schema import FAMILIES, GPT, ModelSpec
+from codestage.train.attention import document_bias
 from codestage.train.loss import PackedLoss
 from codestage.train.model import build_model
 
@@ -34,7 +35,7 @@ def test_packed_rows_are_scored_as_each_document_alone(family):
     batch = batches(stage())[0]
     _, rows = PackedLoss(model)(
         torch.from_numpy(batch.tokens).long(),
-        torch.from_numpy(batch.documents),
+        document_bias(torch.from_numpy(batch.documents)),
         torch.from_numpy(batch.positions).long(),
         torch.from_numpy(batch.labels).long(),
     )

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from codestage.errors import RunError
 from codestage.study.lr import lr_at
 from codestage.train import checkpoint
-from codestage.train.attention import document_mask
+from codestage.train.attention import document_bias
 from codestage.train.loop import Interrupted
 from codestage.train.model import ModelPool, build_model
 
@@ -30,7 +30,7 @@ def reference_weights(plan, seed):
         batch = held[i]
         out = model.model(
             torch.from_numpy(batch.tokens).long(),
-            attention_mask=document_mask(torch.from_numpy(batch.documents)),
+            attention_mask=document_bias(torch.from_numpy(batch.documents)),
             position_ids=torch.from_numpy(batch.positions).long(),
             use_cache=False,
         )

@@ -8,7 +8,13 @@ import torch
 from train_fixture import SEQ_LEN, SHAPE, batches, stage
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codestage.train.attention import document_mask
+from codestage.train.attention import (
+    blocks_attention,
+    document_bias,
+    document_blocks,
+    document_mask,
+    products_attention,
+)
 from codestage.train.loss import PackedLoss
 from codestage.train.model import ModelPool, build_model
 
@@ -24,7 +30,7 @@ def plain(model):
 def tensors(batch):
     return (
         torch.from_numpy(batch.tokens).long(),
-        torch.from_numpy(batch.documents),
+        document_bias(torch.from_numpy(batch.documents)),
         torch.from_numpy(batch.positions).long(),
         torch.from_numpy(batch.labels).long(),
     )
@@ -56,10 +62,11 @@ def test_loss_of_packed_rows_is_that_of_each_document_alone(number):
 def test_gradients_are_those_of_transformers():
     model = build_model(SHAPE, SEQ_LEN, seed=1)
     batch = batches(stage())[0]
-    tokens, documents, positions, labels = tensors(batch)
-    total, _ = PackedLoss(model)(tokens, documents, positions, labels)
+    tokens, seen, positions, labels = tensors(batch)
+    total, _ = PackedLoss(model)(tokens, seen, positions, labels)
     total.backward()
     reference = plain(model)
+    documents = torch.from_numpy(batch.documents)
     bias = torch.where(document_mask(documents), 0.0, float("-inf"))
     logits = reference(tokens, attention_mask=bias, position_ids=positions).logits
     torch.nn.functional.cross_entropy(
@@ -78,11 +85,33 @@ def test_a_document_cannot_see_its_neighbours():
     labels = torch.full((1, SEQ_LEN), -100)
     labels[0, 7:15] = tokens[0, 8:]
     forward = PackedLoss(model)
-    before = float(forward(tokens, documents, positions, labels)[0])
+    seen = document_bias(documents)
+    before = float(forward(tokens, seen, positions, labels)[0])
     other = tokens.clone()
     other[0, :7] = 3
-    assert float(forward(other, documents, positions, labels)[0]) == before
-    assert float(forward(other, torch.zeros_like(documents), positions, labels)[0]) != before
+    assert float(forward(other, seen, positions, labels)[0]) == before
+    assert (
+        float(forward(other, document_bias(torch.zeros_like(documents)), positions, labels)[0]) != before
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [16, 200, 256])
+def test_attention_in_pieces_and_in_blocks_is_plain_attention_in_each_document(length):
+    torch.manual_seed(0)
+    documents = torch.randint(0, 2, (3, length)).cumsum(1).int()
+    documents[1, length // 2 :] = -1  # padding
+    query = torch.randn(3, 4, length, 16)
+    key, value = torch.randn(3, 2, length, 16), torch.randn(3, 2, length, 16)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=document_mask(documents), enable_gqa=True
+    ).transpose(1, 2)
+    nothing = torch.nn.Module()
+    for found, _ in (
+        products_attention(nothing, query, key, value, document_bias(documents)),
+        blocks_attention(nothing, query, key, value, document_blocks(documents)),
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_one_seed_gives_one_initialisation_whatever_ran_before():

@@ -1,11 +1,12 @@
 """Several processes train what one does: FSDP2, HSDP, stops, and other numbers of processes."""
 
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from many_fixture import job, together
+from many_fixture import job, start, together
 from safetensors.torch import load_file
 from train_fixture import content
 
@@ -81,6 +82,32 @@ def test_stopped_and_taken_up_by_as_many_processes_it_ends_with_the_same_bits(tm
     together(2, [{"out": str(tmp_path / "stopped"), **changes}])
     whole, last = (content(tmp_path / x / "checkpoint") for x in ("whole", "stopped"))
     assert whole == last
+
+
+def test_killed_with_shards_half_written_it_ends_with_the_same_bits(tmp_path):
+    changes = {"optimizer": MUON, "tokens": 3200}
+    together(2, [{"out": str(tmp_path / "straight"), **changes}])
+    out, kills = tmp_path / "killed", 0
+    order = {"out": str(out), "checkpoint_seconds": 0.0, **changes}
+    for attempt in range(3):
+        processes = start(2, [order])
+        metadata = out / "partial" / ".metadata"
+        began = metadata.stat().st_mtime_ns if metadata.exists() else 0
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and all(p.poll() is None for p in processes):
+            if metadata.exists() and metadata.stat().st_mtime_ns != began:
+                time.sleep(0.007 * attempt)
+                break
+            time.sleep(0.001)
+        for process in processes:
+            process.kill()
+        codes = [process.wait() for process in processes]
+        kills += codes == [-9, -9]
+        for process in processes:
+            process.stderr.close()
+    assert kills >= 2
+    together(2, [order])
+    assert content(out / "checkpoint") == content(tmp_path / "straight" / "checkpoint")
 
 
 def test_other_numbers_of_processes_go_on_with_the_same_data(tmp_path):
