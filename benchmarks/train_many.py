@@ -50,7 +50,7 @@ step = train_many.stepper(size, pool)
 step(); first = time.perf_counter() - began
 if len(sys.argv) > 3:
     times = []
-    while time.time() < float(sys.argv[3]):
+    while not times or time.time() < float(sys.argv[3]):
         s = time.perf_counter(); step(); times.append(time.perf_counter() - s)
     first = sorted(times)[len(times) // 2]
 print(json.dumps([ready, first]))
@@ -151,11 +151,10 @@ def answer(process: Any) -> list[float]:
     return json.loads(process.communicate()[0])  # type: ignore[no-any-return]
 
 
-def start_up(name: str) -> dict[str, float]:
+def start_up(name: str, rounds: int, cache: str) -> dict[str, float]:
     core = {min(os.sched_getaffinity(0))}
-    with tempfile.TemporaryDirectory() as cache:
-        cold = answer(worker(name, threads=1, cores=core, cache=cache))
-        warm = [answer(worker(name, threads=1, cores=core, cache=cache)) for _ in range(3)]
+    cold = answer(worker(name, threads=1, cores=core, cache=cache))
+    warm = [answer(worker(name, threads=1, cores=core, cache=cache)) for _ in range(rounds)]
     return {
         "ready": statistics.median(w[0] for w in warm),
         "first_step_warm": statistics.median(w[1] for w in warm),
@@ -163,17 +162,16 @@ def start_up(name: str) -> dict[str, float]:
     }
 
 
-def side_by_side(name: str, duration: float) -> dict[str, float]:
+def side_by_side(name: str, duration: float, cache: str) -> dict[str, float]:
     cores = sorted(os.sched_getaffinity(0))[:2]
     tokens = ROWS * SEQ_LEN
-    with tempfile.TemporaryDirectory() as cache:
-        answer(worker(name, threads=1, cores={cores[0]}, cache=cache))
-        answer(worker(name, threads=2, cores=set(cores), cache=cache))
-        until = time.time() + 20 + duration
-        pair = [worker(name, threads=1, cores={c}, cache=cache, until=until) for c in cores]
-        two = sum(tokens / answer(process)[1] for process in pair)
-        until = time.time() + 20 + duration
-        one = tokens / answer(worker(name, threads=2, cores=set(cores), cache=cache, until=until))[1]
+    answer(worker(name, threads=1, cores={cores[0]}, cache=cache))  # compiles
+    answer(worker(name, threads=2, cores=set(cores), cache=cache))
+    until = time.time() + duration
+    pair = [worker(name, threads=1, cores={c}, cache=cache, until=until) for c in cores]
+    two = sum(tokens / answer(process)[1] for process in pair)
+    until = time.time() + duration
+    one = tokens / answer(worker(name, threads=2, cores=set(cores), cache=cache, until=until))[1]
     return {"two_runs": two, "one_run": one, "times": two / one}
 
 
@@ -183,17 +181,21 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=4)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=15, help="of each run side by side")
+    parser.add_argument(
+        "--seconds", type=float, default=35, help="of each run side by side, start included"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    results: dict[str, Any] = {"start": start_up(asked.sizes[0])}
+    with tempfile.TemporaryDirectory() as cache:
+        results: dict[str, Any] = {"start": start_up(asked.sizes[0], asked.rounds, cache)}
+        pairs = {name: side_by_side(name, asked.seconds, cache) for name in asked.sizes}
     s = results["start"]
     print(
         f"a worker has its model after {s['ready']:.1f} s; its first step is done after {s['first_step_warm']:.1f} s, "
         f"{s['first_step_cold']:.1f} s if nothing was compiled before"
     )
     for name in asked.sizes:
-        pair = side_by_side(name, asked.seconds)
+        pair = pairs[name]
         many = in_one_process(name, asked.models, asked.steps, asked.rounds)
         results[name] = {"side_by_side": pair, "in_one_process": many}
         print(

@@ -11,7 +11,19 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "batches.py": ["--tokens", "200000"],
     "prepare.py": ["--documents", "10000"],
-    "train_speed.py": ["--steps", "10"],
+    "train_speed.py": ["--sizes", "150k", "--steps", "5", "--rounds", "1"],
+    "train_many.py": [
+        "--sizes",
+        "150k",
+        "--steps",
+        "4",
+        "--rounds",
+        "1",
+        "--models",
+        "2",
+        "--seconds",
+        "8",
+    ],
 }
 
 
