@@ -4,6 +4,7 @@ Everyone trains the same Llama on packed rows of random tokens, one core, AdamW,
 
 - bare: the model compiled, random tokens that are in memory already, nothing read, logged or saved; in the
   better of two ways (codestage's own precision and attention, or autocast with PyTorch's)
+- no compiler: codestage's loop without torch.compile
 - nanogpt: the loop of that kind: rows from a memory-mapped file, autocast to bf16, compiled, fused AdamW
 - trainer: Hugging Face's Trainer as it comes; trainer+: with bf16 and torch.compile
 
@@ -217,7 +218,7 @@ def peak() -> float:
 
 def measure(name: str, rounds: int, steps: int) -> dict[str, Any]:
     size = shape(ModelSpec(family="llama", size=name), VOCAB)
-    pool = ModelPool(compiled=True)
+    pool, eager = ModelPool(compiled=True), ModelPool(compiled=False)
     plain = Plain(size)
     compiled = torch.compile(plain, dynamic=False)
     found: dict[str, list[float]] = {}
@@ -226,6 +227,7 @@ def measure(name: str, rounds: int, steps: int) -> dict[str, Any]:
         tokens(steps).tofile(file)
         sides: dict[str, Callable[[], float]] = {
             "codestage": lambda: ours(size, steps, pool),
+            "no compiler": lambda: ours(size, steps, eager),
             "bare, own graph": lambda: bare_own(size, pool, steps),
             "bare, autocast": lambda: bare_autocast(plain, compiled, steps),
             "nanogpt": lambda: nanogpt(plain, compiled, steps, file),

@@ -71,15 +71,18 @@ def products_attention(
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    length = query.shape[2]
-    size = max(QUERIES, -(-length // MOST_PIECES)) if length == key.shape[2] else length
+    rows, heads, length = query.shape[:3]
+    query, key, value = (x.contiguous().flatten(0, 1) for x in (query, key, value))
+    seen = key.shape[1]
+    size = max(QUERIES, -(-length // MOST_PIECES)) if length == seen else length
     found = []
     for first in range(0, length, size):  # what stands behind a piece's last query is not looked at
-        stop = min(first + size, length) if size < length else key.shape[2]
-        scores = (query[:, :, first : first + size] @ key[:, :, :stop].transpose(-1, -2)).float() * scale
+        stop = min(first + size, length) if size < length else seen
+        scores = query[:, first : first + size] @ key[:, :stop].transpose(1, 2)
+        scores = scores.unflatten(0, (rows, heads)).float() * scale
         weights = (scores + attention_mask[:, :, first : first + size, :stop]).softmax(-1)
-        found.append(weights.to(value.dtype) @ value[:, :, :stop])
-    return torch.cat(found, 2).transpose(1, 2).contiguous(), None
+        found.append(weights.to(value.dtype).flatten(0, 1) @ value[:, :stop])
+    return torch.cat(found, 1).unflatten(0, (rows, heads)).transpose(1, 2).contiguous(), None
 
 
 def blocks_attention(

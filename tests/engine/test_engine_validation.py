@@ -15,7 +15,7 @@ from codestage.engine.store import Store
 from codestage.engine.work import segment_batches
 from codestage.study.load import load_study
 from codestage.study.schedule import Phase
-from codestage.train.attention import document_bias
+from codestage.train.attention import document_mask
 
 STUDY = (
     TINY.replace("controls: [token-matched, additive]", "validation: {tokens: 300, times: 3}")
@@ -54,7 +54,7 @@ def test_held_out_loss_is_measured_of_every_source_and_is_transformers_own(tmp_p
         with torch.no_grad():
             logits = model(
                 input_ids=torch.from_numpy(batch.tokens).long(),
-                attention_mask=document_bias(torch.from_numpy(batch.documents)),
+                attention_mask=document_mask(torch.from_numpy(batch.documents)),
                 position_ids=torch.from_numpy(batch.positions).long(),
             ).logits
         nats = torch.nn.functional.cross_entropy(
