@@ -21,7 +21,8 @@ from codestage.engine.store import Step, Store
 
 def launched() -> bool:
     """Whether this process is one of several that torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    told = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+    return all(name in os.environ for name in told) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 class Team:

@@ -1,6 +1,6 @@
 """Where the weights stand that a stage trains: whole in one process, or in shards over many."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -147,7 +147,8 @@ def like(weight: Tensor, shape: torch.Size) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=device)
 
 
-def _change(adapter: AdapterSpec | None, seed: int):  # type: ignore[no-untyped-def]
+def _change(adapter: AdapterSpec | None, seed: int) -> Callable[[PreTrainedModel], None]:
+    """What is done to a freshly built model before it is trained."""
     if adapter is None:
         return lambda model: None
     return partial(add_adapters, spec=adapter, seed=seed)

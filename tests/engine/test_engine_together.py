@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY
 
+from codestage.engine.together import launched
+
 pytestmark = pytest.mark.slow
 
 
@@ -108,3 +110,14 @@ def test_what_cannot_be_done_is_said_and_ends_all(tmp_path, change, wanted):
     assert code != 0
     assert wanted in said
     assert "Error: " not in said.split("ChildFailedError")[0], said
+
+
+def test_only_what_torchrun_started_is_one_of_several(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert not launched()
+    monkeypatch.setenv("WORLD_SIZE", "4")  # a cluster's queue may set this alone
+    assert not launched()
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+    assert launched()
