@@ -321,6 +321,8 @@ def method(records: Records) -> Section:
         arms += (
             f" and {plural(len(controls), 'control')} ({listed([str(a['control']) for a in controls])})"
         )
+    if ladder := records.arms("ladder"):
+        arms += f" and {plural(len(ladder), 'arm')} of shorter budgets"
     seeds = len(study["seeds"])
     said = (
         f"The study {study['name']} trained {arms} with {plural(seeds, 'seed')} each, through "

@@ -16,6 +16,7 @@ from codestage.report import facts, questions
 from codestage.report.answer import WORDS, answer, sure
 from codestage.report.document import Document, Section
 from codestage.report.drawing import Picture, draw
+from codestage.report.held_out import held_out
 from codestage.report.markdown import to_markdown
 from codestage.report.records import Records, read
 from codestage.report.tables import all_effects, all_means, to_csv, to_latex
@@ -63,6 +64,7 @@ def compose(records: Records) -> Document:
     subtitle = f"{records.study['name']} · {facts.summary(records)}"
     done = [
         facts.curves(records),
+        held_out(records),
         facts.doses(records),
         facts.cleaning(records),
         facts.cost(records),

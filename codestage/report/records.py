@@ -1,7 +1,7 @@
 """The records that a report is made of, read once and checked.
 
 Everything on the page comes from here: `effects.json`, `study.json`, `runs.json`, `items.parquet`
-and, where it exists, `curves.parquet`. A value that nobody knows is None, never 0.
+and, where they exist, `curves.parquet` and `validation.parquet`. A value that nobody knows is None, never 0.
 """
 
 import json
@@ -78,6 +78,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Loss in nats a token on what one source holds out, `tokens` into a stage of one run."""
+
+    arm: str
+    seed: int
+    stage: str
+    tokens: int
+    source: str
+    domain: str
+    loss: float
+
+
+@dataclass(frozen=True)
 class Records:
     """All that a report may know. `study` and `runs` stay as written; the helpers read them."""
 
@@ -90,6 +103,7 @@ class Records:
     """Metric -> the largest difference that counts as none."""
     runs: tuple[Mapping[str, Any], ...]
     curves: tuple[Curve, ...]
+    held_out: tuple[HeldOut, ...]
     statuses: Mapping[tuple[str, str], Mapping[str, int]]
     """(task, cot) -> how many answers were ok, unparsed, empty, missing."""
 
@@ -141,6 +155,7 @@ def read(folder: Path) -> Records:
         margins=effects.get("margins") or {},
         runs=tuple(runs),
         curves=_curves(folder / "curves.parquet"),
+        held_out=_held_out(folder / "validation.parquet"),
         statuses=_statuses(folder / "items.parquet"),
     )
 
@@ -247,6 +262,14 @@ def _curves(path: Path) -> tuple[Curve, ...]:
     tokens = table.column("tokens").to_numpy().astype(float)
     loss = table.column("loss").to_numpy().astype(float)
     return tuple(Curve(*key, tokens[at], loss[at]) for key, at in places.items())
+
+
+def _held_out(path: Path) -> tuple[HeldOut, ...]:
+    """Held-out losses in file order; most studies ask for none."""
+    if not path.exists():
+        return ()
+    table = _table(path, [field.name for field in fields(HeldOut)])
+    return tuple(HeldOut(**row) for row in table.to_pylist())
 
 
 def _statuses(path: Path) -> dict[tuple[str, str], dict[str, int]]:

@@ -5,6 +5,8 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from records_fixture import write
 
@@ -141,3 +143,24 @@ def test_a_number_that_is_none_is_refused(tmp_path):
     (tmp_path / "results" / "effects.json").write_text(json.dumps(effects))
     with pytest.raises(UserError, match="NaN is no number"):
         write_report(tmp_path, tmp_path / "results")
+
+
+def test_held_out_loss_is_the_last_one_over_seeds_and_a_dash_where_unknown(tmp_path):
+    write(tmp_path, items=60)
+    arm = json.loads((tmp_path / "results" / "study.json").read_text())["arms"][0]["name"]
+    where = {"arm": arm, "stage": "tune"}
+    rows = [
+        {**where, "seed": seed, "tokens": tokens, "source": "prose", "domain": "text", "loss": loss}
+        for seed, tokens, loss in ((0, 20, 2.0), (0, 10, 9.0), (1, 20, 3.0))
+    ]
+    rows.append({**rows[0], "arm": "another", "source": "programs", "domain": "code"})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "results" / "validation.parquet")
+    effects = json.dumps(analyse(tmp_path), allow_nan=False)
+    (tmp_path / "results" / "effects.json").write_text(effects)
+    files = write_report(tmp_path, tmp_path / "results")
+    (table,) = [t for t in files.tables if t.name == "held-out.csv"]
+    assert list(csv.reader(table.open())) == [
+        ["arm", "stage", "prose (text)", "programs (code)"],
+        [arm, "tune", "2.5", ""],
+    ]
+    assert "2.500" in Page(files.html.read_text()).text
