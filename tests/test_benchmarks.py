@@ -12,17 +12,6 @@ SMALLEST = {
     "batches.py": ["--tokens", "200000"],
     "prepare.py": ["--documents", "10000"],
     "train_speed.py": ["--sizes", "150k", "--steps", "5", "--rounds", "1"],
-        "--sizes",
-        "150k",
-        "--steps",
-        "4",
-        "--rounds",
-        "1",
-        "--models",
-        "2",
-        "--seconds",
-        "8",
-    ],
 }
 
 
