@@ -16,6 +16,7 @@ SMALLEST = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it compiles
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_benchmark_prints_its_figures(name):
     done = subprocess.run(
