@@ -59,7 +59,6 @@ def products_attention(
     value: Tensor,
     attention_mask: Tensor,
     scaling: float | None = None,
-    dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention as plain products with a bias `[batch, 1, seq, seq]`; softmax in float32.
@@ -73,14 +72,13 @@ def products_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rows, heads, length = query.shape[:3]
     query, key, value = (x.contiguous().flatten(0, 1) for x in (query, key, value))
-    seen = key.shape[1]
-    size = max(QUERIES, -(-length // MOST_PIECES)) if length == seen else length
+    size = max(QUERIES, -(-length // MOST_PIECES))
     found = []
     for first in range(0, length, size):  # what stands behind a piece's last query is not looked at
-        stop = min(first + size, length) if size < length else seen
-        scores = query[:, first : first + size] @ key[:, :stop].transpose(1, 2)
+        stop = min(first + size, length)
+        scores = query[:, first:stop] @ key[:, :stop].transpose(1, 2)
         scores = scores.unflatten(0, (rows, heads)).float() * scale
-        weights = (scores + attention_mask[:, :, first : first + size, :stop]).softmax(-1)
+        weights = (scores + attention_mask[:, :, first:stop, :stop]).softmax(-1)
         found.append(weights.to(value.dtype).flatten(0, 1) @ value[:, :stop])
     return torch.cat(found, 1).unflatten(0, (rows, heads)).transpose(1, 2).contiguous(), None
 
@@ -92,7 +90,6 @@ def blocks_attention(
     value: Tensor,
     attention_mask: BlockMask,
     scaling: float | None = None,
-    dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """FlexAttention (Dong et al. 2024, 2412.05496) with the blocks of `document_blocks`."""

@@ -94,13 +94,11 @@ class Sharded:
             self.base = {plain_name(n): p for n, p in named.items() if not p.requires_grad}
         fresh = build_model(shape, seq_len, seed) if world.first else None
         base = dict(fresh.named_parameters()) if fresh else {}
-        for name, parameter in self.base.items():
-            world.put(base.get(name), parameter)
+        put_all(world, base, self.base)
         if fresh:
             change(fresh)
             base = dict(fresh.named_parameters())
-        for name, parameter in self.trained.items():
-            world.put(base.get(name), parameter)
+        put_all(world, base, self.trained)
 
     def publish(self) -> None:
         """Nothing to do: what computes is gathered from the weights themselves."""

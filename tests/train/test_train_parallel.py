@@ -27,7 +27,7 @@ def curve(folder: Path):
     return pq.read_table(folder / "checkpoint" / "curve.parquet").to_pylist()
 
 
-def same(a: Path, b: Path, tolerance=2e-4):
+def assert_same(a: Path, b: Path, tolerance=2e-4):
     """The same training but for rounding: weights, optimizer, curve."""
     for name in ("model.safetensors", "optimizer.safetensors"):
         mine, other = (load_file(x / "checkpoint" / name) for x in (a, b))
@@ -58,7 +58,7 @@ def test_two_and_four_processes_train_what_one_does(tmp_path):
         asked = [{"out": str(tmp_path / str(world) / n), **c} for n, c in jobs.items()]
         together(world, asked, shard=shard)
         for name in jobs:
-            same(tmp_path / "one" / name, tmp_path / str(world) / name)
+            assert_same(tmp_path / "one" / name, tmp_path / str(world) / name)
 
 
 def test_adapters_and_chains_of_stages_go_over_processes(tmp_path):
@@ -70,8 +70,8 @@ def test_adapters_and_chains_of_stages_go_over_processes(tmp_path):
         root = tmp_path / place
         chained = {"out": str(root / "b"), "init": str(root / "a" / "checkpoint"), **tune}
         run([{"out": str(root / "a")}, chained])
-    same(tmp_path / "one" / "a", tmp_path / "two" / "a")
-    same(tmp_path / "one" / "b", tmp_path / "two" / "b")
+    assert_same(tmp_path / "one" / "a", tmp_path / "two" / "a")
+    assert_same(tmp_path / "one" / "b", tmp_path / "two" / "b")
 
 
 def test_stopped_and_taken_up_by_as_many_processes_it_ends_with_the_same_bits(tmp_path):
@@ -120,7 +120,7 @@ def test_other_numbers_of_processes_go_on_with_the_same_data(tmp_path):
     assert in_shards(out / "partial")
     together(4, [{"out": str(out), "stop_after": 1, **changes}], shard=2)
     job(ONE, out, **changes)
-    same(tmp_path / "straight", out)
+    assert_same(tmp_path / "straight", out)
 
 
 def test_alone_a_process_takes_its_own_device():
