@@ -7,7 +7,7 @@ that `codestage --help` answers at once.
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -90,15 +90,18 @@ def schema() -> None:
 
 @app.command()
 def tasks(as_json: Json = False) -> None:
-    """The evaluation tasks: domain, suite, metric, chance level, items, source."""
-    from codestage.evaluate.tasks import all_tasks
+    """The suites, and the evaluation tasks: domain, suite, metric, chance level, items, source."""
+    from codestage.evaluate.tasks import all_tasks, suites
 
     keys = ["name", "domain", "suite", "metric", "chance", "items", "source"]
     rows = [task.summary() for task in all_tasks()]
     if as_json:
-        show_json([{key: row[key] for key in keys} for row in rows])
-    else:
-        show_table("tasks", keys, [[row[key] for key in keys] for row in rows])
+        show_json(rows)
+        return
+    for suite in suites().values():
+        print(f"{suite.name}: {suite.title}\n  {suite.note}\n  {', '.join(suite.tasks)}\n")
+    shown = [["–" if row[key] is None else row[key] for key in keys] for row in rows]
+    show_table("tasks", keys, shown)
 
 
 @app.command()
@@ -264,51 +267,55 @@ def report(folder: FolderArg, as_json: Json = False) -> None:
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model's folder, or a .gguf")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a model's folder, a .gguf, or a hub id")
+    ],
     suite: Annotated[list[str], typer.Option(help="suite or task; may be given again")] = QUICKSTART,
     cot: Annotated[list[str], typer.Option(help="off, supplied, generated; may be given again")] = OFF,
-    items: Annotated[int | None, typer.Option(help="items a task; default all")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="items a task; default all")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder with the tasks' published files")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="answers drawn beside the greedy one")] = 0,
+    sandbox: Annotated[
+        Literal["bubblewrap", "unconfined"], typer.Option(help="what runs written programs")
+    ] = "bubblewrap",
+    precision: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     out: Annotated[Path | None, typer.Option(help="Parquet file for the item records")] = None,
     as_json: Json = False,
 ) -> None:
-    """Scores of one model by itself, with intervals over items."""
-    from codestage.engine.evaluate_one import evaluate_model
+    """Scores of one model by itself, with intervals over items; with --out it goes on where it was stopped."""
+    from codestage.engine.display import PartsBar
+    from codestage.engine.evaluate_one import Asked, evaluate_model
 
-    rows = evaluate_model(
-        model,
-        suites=suite,
-        cot=cot,
-        items=items,
-        out=out,
-        on_part=lambda part: print(f"chain of thought {part} …", file=sys.stderr),
-    )
+    asked = Asked(suite, cot, items, data, samples, sandbox, precision)
+    with PartsBar() as bar:
+        place = Path(model) if Path(model).exists() or model.count("/") != 1 else model
+        rows = evaluate_model(place, asked, out=out, on_part=bar.show)
     if as_json:
         show_json(rows)
         return
-    columns = [
-        "task",
-        "domain",
-        "chain of thought",
-        "accuracy",
-        "95 %",
-        "chance",
-        "bits a byte",
-        "items",
+    columns = ["task", "cot", "accuracy", "95 %", "chance", "bits a byte", "items"]
+    show_table(f"{model}, per cent", columns, [_scores(row) for row in rows])
+    for row in rows:
+        if also := {m: v for m, v in row["metrics"].items() if m not in ("acc", "prob", "bpb")}:
+            told = ", ".join(f"{metric} {100 * value:.1f}" for metric, value in also.items())
+            print(f"{row['task']}, {row['cot']}: {told}")
+
+
+def _scores(row: dict[str, Any]) -> list[str]:
+    """A row of `codestage eval` as people read it."""
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f}"
+
+    return [
+        row["task"],
+        row["cot"],
+        share(row["accuracy"]),
+        "–" if row["low"] is None else f"{share(row['low'])} to {share(row['high'])}",
+        share(row["chance"]),
+        "–" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}",
+        str(row["items"]),
     ]
-    shown = [
-        [
-            row["task"],
-            row["domain"],
-            row["cot"],
-            "–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}",
-            "–" if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
-            f"{100 * row['chance']:.1f}",
-            "–" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}",
-            str(row["items"]),
-        ]
-        for row in rows
-    ]
-    show_table(f"{model}, per cent", columns, shown)
 
 
 @app.command()

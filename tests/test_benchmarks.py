@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "batches.py": ["--tokens", "200000"],
     "prepare.py": ["--documents", "10000"],
+    "sandbox.py": ["--programs", "5", "--rounds", "1"],
     "train_speed.py": ["--sizes", "150k", "--steps", "5", "--rounds", "1"],
 }
 

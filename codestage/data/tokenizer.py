@@ -117,11 +117,18 @@ def marks_of(tokenizer: Any) -> Marks:
     """Documents begin with the begin token where the tokenizer puts one before a text by itself, and
     else with the end token of the document before.
     """
-    end, begin = int(tokenizer.eos_token_id), tokenizer.bos_token_id
-    put = tokenizer("a", add_special_tokens=True)["input_ids"]
-    begins = begin is not None and put[0] == begin
-    pad = tokenizer.pad_token_id
-    return Marks(int(begin) if begins else end, end, end if pad is None else int(pad))
+    end, pad = int(tokenizer.eos_token_id), tokenizer.pad_token_id
+    return Marks(
+        int(tokenizer.bos_token_id) if puts_begin(tokenizer) else end,
+        end,
+        end if pad is None else int(pad),
+    )
+
+
+def puts_begin(tokenizer: Any) -> bool:
+    """Whether a Transformers tokenizer puts its begin token before a text by itself."""
+    begin = tokenizer.bos_token_id
+    return begin is not None and tokenizer("a", add_special_tokens=True)["input_ids"][0] == begin
 
 
 def save_tokenizer(tokenizer: Any, out: Path) -> None:

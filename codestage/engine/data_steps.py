@@ -1,6 +1,6 @@
 """The steps before training: evaluation items, documents, tokenizer, prepared rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,7 +15,8 @@ from codestage.data.sources import source_files
 from codestage.data.tokenizer import TOKENIZER_FILES
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
-from codestage.evaluate.tasks import load_tasks
+from codestage.evaluate.documents import published_files
+from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import expand
 from codestage.study.load import line_of
 from codestage.study.schema import SourceSpec, Study, ValidationSpec
@@ -43,8 +44,9 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
         "items",
         "evaluation items",
         {"tasks": [[t.name, t.version] for t in tasks], "n": study.evaluate.items}
+        | _published(tasks, study, study_path)
         | ({"training_splits": {n: files for n, (_, files) in splits.items()}} if splits else {}),
-        payload=({n: spec for n, (spec, _) in splits.items()}, str(study_path)),
+        payload=({n: spec for n, (spec, _) in splits.items()}, str(study_path), study.evaluate.data),
     )
     needs = _needs(study)
     documents = {name: _documents_step(study.sources[name], name, study_path, items) for name in needs}
@@ -60,6 +62,15 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
         for length in sorted(lengths)
     }
     return DataSteps(items, documents, tokenizer, prepared)
+
+
+def _published(tasks: Sequence[Task], study: Study, study_path: Path) -> dict[str, Any]:
+    """What the published files of the tasks hold; of the hub's, their names are all that is known."""
+    if study.evaluate.data is None:
+        return {}
+    folder = study_path.parent / study.evaluate.data
+    files = sorted({f for task in tasks for f in published_files(task, folder)})
+    return {"published": {f.relative_to(folder).as_posix(): file_digest(f) for f in files}}
 
 
 def _tokenizer_step(study: Study, path: Path, documents: Mapping[str, Step]) -> Step:

@@ -35,7 +35,9 @@ from codestage.data.tokenizer import (
 from codestage.engine.data_steps import place
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
-from codestage.evaluate.tasks import Task, load_tasks, task_items
+from codestage.evaluate.documents import from_json, task_items
+from codestage.evaluate.items import Item as Question
+from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.schema import SourceSpec
 
 P = TypeVar("P")
@@ -80,16 +82,24 @@ def make_items(step: Step, out: Path, tasks: list[Task]) -> None:
     """Freeze the evaluation items: `items.json`, task -> list of items; and what the tasks' training
     splits ask: `training.json`, task -> list of prompts.
     """
+    splits, path, data = step.payload
+    folder = Path(path).parent / data if data else None
     frozen = {
-        task.name: [asdict(i) for i in task_items(task, seed=0, n=step.config["n"])] for task in tasks
+        task.name: [asdict(i) for i in task_items(task, n=step.config["n"], data=folder)]
+        for task in tasks
     }
     (out / "items.json").write_text(json.dumps(frozen, indent=0, ensure_ascii=False))
-    splits, path = step.payload
     asked = {
         name: [e.prompt for e in read_source(spec, Path(path).parent) if isinstance(e, Example)]
         for name, spec in splits.items()
     }
     (out / "training.json").write_text(json.dumps(asked, ensure_ascii=False))
+
+
+def frozen_items(folder: Path, tasks: Sequence[Task]) -> dict[Task, list[Question]]:
+    """The items that `make_items` froze."""
+    held = json.loads((folder / "items.json").read_text())
+    return {task: [from_json(row) for row in held[task.name]] for task in tasks}
 
 
 def make_documents(step: Step, store: Store, out: Path, spread: Spread) -> None:
@@ -159,7 +169,8 @@ class TrainingSplits:
         self._task = {name: task for name, (task, _) in prompts.items()}
         self._index = Index({name: text for name, (_, text) in prompts.items()})
         tasks = json.loads((items / "step.json").read_text())["config"]["tasks"]
-        self._skills = {t.procedural[0]: t.name for t in load_tasks([name for name, _ in tasks])}
+        made = [t for t in load_tasks([name for name, _ in tasks]) if "procedural" in t.data]
+        self._skills = {t.data["procedural"]["skill"]: t.name for t in made}
 
     def seen(self, documents: Iterable[Item], ledger: Ledger) -> Iterator[Item]:
         """All documents; the ledger counts those that hold an example of a training split."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -84,3 +86,31 @@ def _panel(s: dict[str, Any]) -> Group:
         table.add_row(Text(step["kind"]), Text(step["step"]), Text(loss), Text(speed))
     bar = ProgressBar(total=total, completed=s["tokens_done"], width=60)
     return Group(Text(_line(s)), bar, table)
+
+
+class PartsBar:
+    """A bar for one evaluation's parts on a terminal, plain lines when piped; a context manager."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr)
+        columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+        self._bar = RichProgress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+        self._row: TaskID | None = None
+
+    def __enter__(self) -> "PartsBar":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """The part begun, how many are done, and of how many."""
+        if not self._console.is_terminal:
+            if name:
+                self._console.print(f"{done + 1} of {total}: {name}", highlight=False)
+            return
+        if self._row is None:
+            self._row = self._bar.add_task(name, total=total)
+        self._bar.update(self._row, description=name, completed=done, total=total)

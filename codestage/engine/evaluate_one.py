@@ -1,6 +1,8 @@
-"""Evaluating one model by itself: a checkpoint, an exported folder, a downloaded one, a .gguf."""
+"""Evaluating one model by itself: a checkpoint, an exported folder, a downloaded one, a .gguf, a hub id."""
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,58 +13,113 @@ from scipy import stats
 
 from codestage.engine.store import disk_message
 from codestage.errors import RunError, UserError
-from codestage.evaluate.backend import Backend
-from codestage.evaluate.run import evaluate
-from codestage.evaluate.tasks import Cot, Task, load_tasks
+from codestage.evaluate.backend import Backend, Precision
+from codestage.evaluate.documents import task_items
+from codestage.evaluate.items import Cot, chance
+from codestage.evaluate.run import Evaluation, kept
+from codestage.evaluate.sandbox import Mode, Sandbox
+from codestage.evaluate.tasks import Task, load_tasks, modes
+from codestage.study.identity import digest
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is asked, and how."""
+
+    suites: Sequence[str]
+    cot: Sequence[str] = ("off",)
+    items: int | None = None
+    data: Path | None = None
+    """Folder with the tasks' published files."""
+    samples: int = 0
+    sandbox: Mode = "bubblewrap"
+    precision: Precision = "float32"
 
 
 def evaluate_model(
-    model: Path,
+    model: Path | str,
+    asked: Asked,
     *,
-    suites: Sequence[str],
-    cot: Sequence[str],
-    items: int | None,
     out: Path | None,
-    on_part: Callable[[str], None],
+    on_part: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> list[dict[str, Any]]:
-    """A row a task and mode: accuracy with its interval, chance, bits per byte; items go to `out`.
+    """A row a task and mode: accuracy with its interval, chance, other scores; items go to `out`.
+
+    With `out`, what is done is kept beside it until all is done: the same call after an interruption goes
+    on there. `on_part` is told the part begun, how many are done, and of how many.
 
     Raises:
-        UserError: unknown suite or mode, or no model.
+        UserError: unknown suite or mode, no data, or no model.
         RunError: `out` cannot be written.
     """
-    tasks = load_tasks(suites)
-    modes = [mode for mode in get_args(Cot) if mode in cot]
-    if wrong := [mode for mode in cot if mode not in modes]:
+    if wrong := [mode for mode in asked.cot if mode not in get_args(Cot)]:
         raise UserError(f"chain of thought {wrong[0]!r}: write one of {', '.join(get_args(Cot))}")
-    table = evaluate(Backend.load(model), tasks, cot=modes, seed=0, n_items=items, on_part=on_part)
-    if out is not None:
-        try:
+    cot: list[Cot] = [mode for mode in get_args(Cot) if mode in asked.cot]
+    tasks = load_tasks(asked.suites)
+    items = {task: task_items(task, n=asked.items, data=asked.data) for task in tasks}
+    evaluation = Evaluation(
+        Backend.load(model, precision=asked.precision),
+        samples=asked.samples,
+        sandbox=lambda: Sandbox(asked.sandbox),
+    )
+    parts = list(evaluation.parts(items, cot))
+    folder = None if out is None else _parts_folder(out, model, asked, tasks)
+    tables = []
+    try:
+        for done, (name, make) in enumerate(parts):
+            on_part(name, done, len(parts))
+            tables.append(make() if folder is None else kept(folder, name, make))
+        if not tables:
+            raise UserError(f"none of these tasks is asked with chain of thought {', '.join(cot)}")
+        table = pa.concat_tables(tables)
+        if out is not None and folder is not None:
             pq.write_table(table, out)
-        except OSError as error:
-            raise RunError(disk_message(out, error)) from None
-    return [row for task in tasks for mode in modes for row in [_summary(table, task, mode)]]
+            shutil.rmtree(folder.parent)
+    except OSError as error:
+        raise RunError(disk_message(out or Path(), error)) from None
+    on_part("", len(parts), len(parts))
+    return [
+        _summary(table, task, mode, chance(items[task], written=task.written))
+        for task in tasks
+        for mode in modes(task, cot)
+    ]
 
 
-def _summary(table: pa.Table, task: Task, mode: str) -> dict[str, Any]:
+def _parts_folder(out: Path, model: Path | str, asked: Asked, tasks: Sequence[Task]) -> Path:
+    """Where the parts of this very evaluation are kept: another model or question has another place."""
+    path = Path(model)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    state = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    how = [list(asked.cot), asked.items, str(asked.data), asked.samples, asked.precision]
+    identity = [str(model), state, how, [[t.name, t.version] for t in tasks]]
+    folder = out.with_name(f"{out.name}.parts") / digest(identity)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(disk_message(out, error)) from None
+    return folder
+
+
+def _summary(table: pa.Table, task: Task, mode: str, guess: float | None) -> dict[str, Any]:
     rows = table.filter((pa.compute.field("task") == task.name) & (pa.compute.field("cot") == mode))
     values: dict[str, list[float]] = {}
     for metric, value in zip(rows["metric"].to_pylist(), rows["value"].to_pylist(), strict=True):
         if value is not None:
             values.setdefault(metric, []).append(value)
     right = values.get("acc", [])
-    bits = values.get("bpb", [])
     low, high = _wilson(sum(right), len(right))
+    means = {metric: sum(some) / len(some) for metric, some in values.items()}
     return {
         "task": task.name,
         "domain": task.domain,
         "cot": mode,
-        "accuracy": sum(right) / len(right) if right else None,
+        "accuracy": means.get("acc"),
         "low": low,
         "high": high,
-        "chance": task.chance,
-        "bits_per_byte": sum(bits) / len(bits) if bits else None,
+        "chance": guess,
+        "bits_per_byte": means.get("bpb"),
         "items": len(right),
+        "metrics": means,
     }
 
 

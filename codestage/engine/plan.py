@@ -34,7 +34,9 @@ def plan(study_path: Path) -> dict[str, Any]:
     study = load_study(study_path)
     tasks = [t.summary() for t in evaluation_tasks(study, study_path)]
     for task in tasks:
-        task["items"] = min(task["items"], study.evaluate.items or task["items"])
+        known = [n for n in (task["items"], study.evaluate.items) if n is not None]
+        task["items"] = min(known) if known else None
+    counted = [task for task in tasks if task["items"] is not None]
     _check_paths(study, study_path)
     size = model_shape(study, study_path)
     arms, all_runs = expand(study), runs(study)
@@ -73,7 +75,9 @@ def plan(study_path: Path) -> dict[str, Any]:
         "hours_unshared": round(tokens_unshared * per_token / speed / 3600, 3),
         "flops_per_second": round(speed),
         "memory_gb": round(memory * cores / 1e9, 2),
-        "minimum_detectable_effect": minimum_detectable(tasks, seeds=len(study.seeds)),
+        "minimum_detectable_effect": minimum_detectable(counted, seeds=len(study.seeds))
+        if counted
+        else None,
         "arm_names": [arm.name for arm in arms],
         "warnings": _warnings(study, tasks),
     }
@@ -110,7 +114,12 @@ def _warnings(study: Study, tasks: list[dict[str, Any]]) -> list[str]:
         found.append(
             f"{len(study.seeds)} seed(s): how runs differ by chance is hardly known; use 3 or more"
         )
-    small = [t["name"] for t in tasks if t["items"] < 50]
+    if uncounted := [t["name"] for t in tasks if t["items"] is None]:
+        found.append(
+            f"how many items {', '.join(uncounted)} have is not known before they are read; the detectable "
+            "effect is that of the other tasks"
+        )
+    small = [t["name"] for t in tasks if t["items"] is not None and t["items"] < 50]
     if small:
         found.append(f"under 50 items, so only large effects can be seen: {', '.join(small)}")
     return found

@@ -9,12 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codestage.engine.data_work import frozen_items
 from codestage.engine.graph import StageWork, arms_of
 from codestage.engine.store import Step, Store, disk_message, write_atomically
 from codestage.engine.work import segment_batches
 from codestage.errors import RunError, UserError
+from codestage.evaluate.items import chance
 from codestage.evaluate.records import CHECKPOINT_SCHEMA, SCHEMA
-from codestage.evaluate.tasks import METRICS, Task, load_tasks
+from codestage.evaluate.tasks import METRICS, load_tasks, modes
 from codestage.study.expand import Arm, Run, is_code
 from codestage.study.models import ModelShape, parameters, train_flops_per_token
 from codestage.study.schema import Study
@@ -56,6 +58,7 @@ def write_records(
     entries = _runs(study, works, store, shape)
     write_atomically(out / "runs.json", json.dumps(entries, indent=1))
     whole = _study(study, runs, works, store, shape) | dict(facts)
+    whole["tasks"] = _told_tasks(study, evaluations, store)
     write_atomically(out / "study.json", json.dumps(whole, indent=1))
     return out
 
@@ -199,7 +202,6 @@ def _study(
         "stages": list(study.stages),
         "options": {name: list(stage.options) for name, stage in study.stages.items()},
         "arms": [_told_arm(arm) for arm in arms_of(runs)],
-        "tasks": [_told_task(task, study) for task in load_tasks(study.evaluate.suites)],
         "domains": {name: source.domain for name, source in study.sources.items()},
         "code_options": _code_options(study),
         "schedules": {
@@ -251,19 +253,26 @@ def _told_arm(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _told_task(task: Task, study: Study) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "suite": task.suite,
-        "domain": task.domain,
-        "metric": "acc",
-        "metrics": list(METRICS),
-        "output_type": task.output_type,
-        "chance": task.chance,
-        "items": min(task.items, study.evaluate.items or task.items),
-        "cot": list(study.evaluate.cot),
-        "source": task.source,
-    }
+def _told_tasks(study: Study, evaluations: Mapping[str, Step], store: Store) -> list[dict[str, Any]]:
+    """What was asked, by the items that were frozen for it."""
+    tasks = load_tasks(study.evaluate.suites)
+    hashes = {step.inputs["items"] for step in evaluations.values()}
+    frozen = frozen_items(store.read("items", hashes.pop()), tasks) if hashes else {}
+    return [
+        {
+            "name": task.name,
+            "suite": task.suite,
+            "domain": task.domain,
+            "metric": "acc",
+            "metrics": list(METRICS),
+            "output_type": task.output_type,
+            "chance": chance(items, written=task.written),
+            "items": len(items),
+            "cot": modes(task, study.evaluate.cot),
+            "source": task.source,
+        }
+        for task, items in frozen.items()
+    ]
 
 
 def _code_options(study: Study) -> dict[str, list[str]]:

@@ -207,9 +207,11 @@ def evaluation_steps(
             steps[end.hash] = Step(
                 "evaluate",
                 f"{work.run.name} after {work.stage.name}",
-                {"tasks": tasks, "cot": cot, "n": study.evaluate.items}
+                {"tasks": tasks, "cot": cot}
+                | ({"samples": study.evaluate.samples} if study.evaluate.samples else {})
                 | ({"chat_template": True} if chat else {}),
-                {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash},
+                {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash, "items": data.items.hash},
+                payload=study.evaluate.sandbox,
                 cost=EVALUATION_TOKENS,
             )
     return steps

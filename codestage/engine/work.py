@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codestage.data.batches import Batches, Validation
@@ -121,26 +122,29 @@ class Workshop:
         )
 
     def _evaluate(self, step: Step, out: Path) -> None:
+        """Records of all parts; those made before an interruption are not made again."""
         import torch
 
         from codestage.evaluate.backend import Backend
-        from codestage.evaluate.run import evaluate
+        from codestage.evaluate.run import Evaluation, kept
+        from codestage.evaluate.sandbox import Sandbox
         from codestage.evaluate.tasks import load_tasks
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         folder = self.store.read("tokenizer", step.inputs["tokenizer"])
         template = Chat(folder) if step.config.get("chat_template") else PLAIN
         checkpoint = self.store.read("train", step.inputs["checkpoint"])
-        backend = Backend.load(checkpoint, load_tokenizer(folder), marked=template.marked)
-        table = evaluate(
-            backend,
-            load_tasks([name for name, _ in step.config["tasks"]]),
-            cot=step.config["cot"],
-            seed=0,
-            n_items=step.config["n"],
+        tasks = load_tasks([name for name, _ in step.config["tasks"]])
+        items = data_work.frozen_items(self.store.read("items", step.inputs["items"]), tasks)
+        evaluation = Evaluation(
+            Backend.load(checkpoint, load_tokenizer(folder), marked=template.marked),
             template=template,
+            samples=step.config.get("samples", 0),
+            sandbox=lambda: Sandbox(step.payload),
         )
-        pq.write_table(table, out / "items.parquet")
+        parts = evaluation.parts(items, step.config["cot"])
+        tables = [kept(out.parent, name, make) for name, make in parts]
+        pq.write_table(pa.concat_tables(tables), out / "items.parquet")
 
 
 def segment_batches(step: Step, store: Store) -> Batches:

@@ -23,9 +23,12 @@ SCHEMA = pa.schema(
         ("prompt_hash", pa.string()),
         ("prompt_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
+        ("sample", pa.int32()),
+        ("seconds", pa.float32()),
     ]
 )
-"""`value` null = unknown. `status`: ok | unparsed | empty | missing."""
+"""`value` null = unknown. `status`: ok | unparsed | empty | missing. `sample` numbers the answers that were
+drawn. `seconds` is the item's share of the time its batch took."""
 
 IDENTITY = ("run", "arm", "seed", "stage", "tokens")
 """Columns that say which run a row belongs to: a checkpoint that many arms share is evaluated once."""

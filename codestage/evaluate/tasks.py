@@ -1,45 +1,27 @@
-"""Task definitions: YAML with lm-evaluation-harness's keys, and the items they give."""
+"""Task definitions: YAML that lm-evaluation-harness reads too, grouped into suites.
+
+A task's `metadata` holds what the harness has no word for: where the data comes from in its published
+files and on the hub, its domain, licence, and how else it is scored. A suite is a harness group. A name
+that is neither of ours is looked for among the harness's own tasks (`lm-eval:NAME` asks for those alone).
+"""
 
 import difflib
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from codestage.data.instruct import PLAIN, Template
-from codestage.data.worlds import eval_items
 from codestage.errors import UserError
-from codestage.study.seeds import child
+from codestage.evaluate.items import Cot
 
-Cot = Literal["off", "supplied", "generated"]
 METRICS = ("acc", "prob", "bpb")
 """Of every task: correctness; normalised probability of the right choice; bits per byte of it."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question with its choices and the right answer."""
-
-    id: str
-    instruction: str
-    choices: tuple[str, ...]
-    answer: str
-    rationale: str
-
-    @property
-    def gold(self) -> int:
-        return self.choices.index(self.answer)
-
-    def prompt(self, cot: Cot, template: Template = PLAIN) -> str:
-        """The text the model goes on from."""
-        if cot == "supplied":
-            return template.prompt(self.instruction, rationale=self.rationale)
-        return template.prompt(self.instruction, cot=cot == "generated")
+HARNESS = "lm-eval:"
+AnswerKind = Literal["text", "number", "choice", "verdict", "code"]
 
 
 @dataclass(frozen=True)
@@ -47,29 +29,42 @@ class Task:
     """What is asked, how it is scored, and where it comes from."""
 
     name: str
-    suite: str
     domain: str
     output_type: Literal["multiple_choice", "generate_until"]
     metric: str
     version: int
     source: str
     licence: str
-    items: int
+    language: str
+    suites: tuple[str, ...]
+    answer: AnswerKind
+    """What an answer is, and so how it is read out of what a model writes."""
+    split: str
+    items: int | None
+    """How many there are; None where that was never counted."""
+    chance: float | None
     max_new_tokens: int
-    templates: tuple[str, str, str]
-    """Jinja texts of the instruction, the choices and the answer."""
-    procedural: tuple[str, int, int]
-    """Skill, and the range of its depth."""
+    letters: bool
+    """Whether the choices may be shown with letters."""
+    rationales: bool
+    """Whether items bring reasoning that can be supplied."""
+    channel: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Jinja texts of `label` and `evidence`, with the document's fields and `choice`."""
+    instruction: str = ""
+    """Jinja text of the question, with the document's fields."""
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Where documents come from: `procedural`, or `convert` with `files` and `hub`."""
+    harness: str | None = None
+    """The harness's own name of a task that is not codestage's."""
 
     @property
-    def chance(self) -> float:
-        """Accuracy of an answer that knows nothing of the item: a choice picked blindly, or, where the
-        answer is generated, the commonest of all answers given to every item.
-        """
-        items = task_items(self, seed=0)
-        if self.output_type == "generate_until":
-            return Counter(item.answer for item in items).most_common(1)[0][1] / len(items)
-        return sum(1 / len(item.choices) for item in items) / len(items)
+    def written(self) -> bool:
+        return self.output_type == "generate_until"
+
+    @property
+    def suite(self) -> str:
+        """The first suite that holds it."""
+        return self.suites[0] if self.suites else ""
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -77,81 +72,160 @@ class Task:
             "domain": self.domain,
             "suite": self.suite,
             "metric": self.metric,
-            "chance": round(self.chance, 4),
+            "chance": self.chance,
             "items": self.items,
             "source": self.source,
+            "suites": list(self.suites),
+            "split": self.split,
+            "licence": self.licence,
+            "language": self.language,
         }
 
 
-def all_tasks() -> list[Task]:
-    """Every task of the package, by suite and name."""
-    folder = resources.files("codestage.evaluate") / "tasks"
-    files = sorted(f.name for f in folder.iterdir() if f.name.endswith(".yaml"))
-    tasks = [_parse(yaml.safe_load((folder / f).read_text(encoding="utf-8"))) for f in files]
-    return sorted(tasks, key=lambda t: (t.suite, t.domain, t.name))
+@dataclass(frozen=True)
+class Suite:
+    """Tasks that are asked together."""
+
+    name: str
+    title: str
+    note: str
+    """Where it comes from, and in what it differs from there."""
+    tasks: tuple[str, ...]
+
+
+def folder() -> Path:
+    """Where the YAML files stand: for `lm_eval --include_path`."""
+    return Path(str(resources.files("codestage.evaluate") / "tasks"))
+
+
+@cache
+def suites() -> dict[str, Suite]:
+    """Every suite by name."""
+    found = [_read(path) for path in sorted((folder() / "suites").glob("*.yaml"))]
+    return {
+        data["group"]: Suite(
+            data["group"], data["metadata"]["title"], data["metadata"]["note"], tuple(data["task"])
+        )
+        for data in found
+    }
+
+
+@cache
+def all_tasks() -> tuple[Task, ...]:
+    """Every task of the package, by suite, domain and name."""
+    member: dict[str, list[str]] = {}
+    for suite in suites().values():
+        for name in suite.tasks:
+            member.setdefault(name, []).append(suite.name)
+    read = [_read(path) for path in sorted(folder().glob("*/*.yaml")) if path.parent.name != "suites"]
+    tasks = [_task(data, tuple(member.get(data["task"], ()))) for data in read]
+    return tuple(sorted(tasks, key=_order))
+
+
+def _order(task: Task) -> tuple[str, str, str]:
+    """However they were named, tasks come in one order: it is part of what a study is."""
+    return task.suite, task.domain, task.name
 
 
 def load_tasks(names: Sequence[str]) -> list[Task]:
-    """The tasks of the named suites and tasks.
+    """The tasks of the named suites and tasks, each once.
 
     Raises:
-        UserError: for a name that is neither, with the nearest one that is.
+        UserError: for a name that is neither, here or in the harness, with the nearest one that is.
     """
-    tasks = all_tasks()
-    known = sorted({t.suite for t in tasks} | {t.name for t in tasks})
+    ours = {task.name: task for task in all_tasks()}
+    found: dict[str, Task] = {}
     for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(f"unknown suite or task {name!r}; {hint}known: {', '.join(known)}")
-    return [t for t in tasks if t.suite in names or t.name in names]
+        for one in suites()[name].tasks if name in suites() else (name,):
+            if one in ours:
+                found[one] = ours[one]
+            else:
+                found |= {task.name: task for task in _harness_tasks(one, [*ours, *suites()])}
+    return sorted(found.values(), key=_order)
 
 
-def _parse(data: dict[str, Any]) -> Task:
+def _harness_tasks(name: str, known: list[str]) -> Iterator[Task]:
+    """The harness's task of that name, or those of its group.
+
+    Raises:
+        UserError: it has none, or is not installed.
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    try:
+        from codestage.evaluate.harness import task_names
+    except ImportError:
+        raise UserError(
+            f"unknown suite or task {name!r}; {hint}`codestage tasks` lists codestage's own; for those of "
+            "lm-evaluation-harness: pip install 'codestage[harness]'"
+        ) from None
+    names = task_names(name.removeprefix(HARNESS))
+    if not names:
+        raise UserError(
+            f"unknown suite or task {name!r}; {hint}`codestage tasks` lists codestage's own, "
+            "`lm_eval ls tasks` those of lm-evaluation-harness"
+        )
+    for one in names:
+        yield Task(
+            name=one, domain="other", output_type="multiple_choice", metric="acc", version=0,
+            source="lm-evaluation-harness", licence="see its page", language="", suites=(), answer="text",
+            split="", items=None, chance=None, max_new_tokens=0, letters=False, rationales=False, harness=one,
+        )  # fmt: skip
+
+
+def modes(task: Task, cot: Sequence[Cot]) -> list[Cot]:
+    """Those of `cot` in which a task can be asked."""
+    return [
+        mode
+        for mode in cot
+        if mode == "off"
+        or (mode == "supplied" and task.rationales)
+        or (mode == "generated" and task.answer != "code" and task.harness is None)
+    ]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads the harness's `!function` as its name."""
+
+
+def _name_of(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!function", _name_of)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One YAML file, with what it includes under it, as the harness merges them."""
+    data: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    include = data.pop("include", None)
+    if include is None:
+        return data
+    under = _read(path.parent / include)
+    return under | data
+
+
+def _task(data: dict[str, Any], suites: tuple[str, ...]) -> Task:
     meta = data["metadata"]
-    depth = meta["procedural"]["depth"]
+    source = meta["data"]
     return Task(
         name=data["task"],
-        suite=meta["suite"],
         domain=meta["domain"],
         output_type=data["output_type"],
         metric=data["metric_list"][0]["metric"],
         version=meta["version"],
         source=meta["source"],
         licence=meta["licence"],
+        language=meta.get("language", "en"),
+        suites=suites,
+        answer=meta["answer"],
+        split=data["test_split"],
         items=meta["items"],
+        chance=meta["chance"],
         max_new_tokens=data.get("generation_kwargs", {}).get("max_gen_toks", 12),
-        templates=(data["doc_to_text"], data["doc_to_choice"], data["doc_to_target"]),
-        procedural=(meta["procedural"]["skill"], depth[0], depth[1]),
+        letters=meta.get("letters", False),
+        rationales=meta.get("rationales", False),
+        channel=meta.get("channel", {}),
+        instruction=meta.get("instruction", "{{question}}"),
+        data=source,
     )
-
-
-@cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(keep_trailing_newline=True)
-
-
-@cache
-def task_items(task: Task, *, seed: int, n: int | None = None) -> tuple[Item, ...]:
-    """The first `n` items of a task: the same for every arm and seed of a study."""
-    skill, low, high = task.procedural
-    wanted = min(n or task.items, task.items)
-    episodes = eval_items(skill, task.items, seed=child(seed, "items"), depth=(low, high))
-    items = []
-    for i, episode in enumerate(episodes[:wanted]):
-        doc = {
-            "instruction": episode.instruction,
-            "choices": list(episode.choices),
-            "answer": episode.answer,
-        }
-        text, choices, answer = (_render(template, doc) for template in task.templates)
-        items.append(
-            Item(f"{task.name}-{i}", text, tuple(choices), answer, rationale=" ".join(episode.steps))
-        )
-    return tuple(items)
-
-
-def _render(template: str, doc: dict[str, Any]) -> Any:
-    """A template's text, or, where it names one field alone, that field's value."""
-    field = template.strip().removeprefix("{{").removesuffix("}}").strip()
-    return doc[field] if field in doc else _environment().from_string(template).render(**doc)

@@ -413,6 +413,13 @@ class EvaluateSpec(Model):
     suites: tuple[str, ...] = Field(min_length=1)
     cot: tuple[Literal["off", "supplied", "generated"], ...] = ("off",)
     items: Annotated[int, Field(ge=2)] | None = Field(None, description="items a task")
+    data: str | None = Field(None, description="folder with the tasks' published files; else the hub")
+    samples: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0, description="answers drawn beside the greedy one: self-consistency, pass@k"
+    )
+    sandbox: Literal["bubblewrap", "unconfined"] = Field(
+        "bubblewrap", description="what runs the programs that models write"
+    )
     training_splits: dict[str, str] = Field(
         default_factory=dict, description="task -> files of its training split, looked for in the data"
     )

@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from codestage.data.tokenizer import train_tokenizer
 from codestage.evaluate.backend import Backend
@@ -84,24 +84,84 @@ def test_log_likelihoods_are_those_of_one_plain_forward_pass_each(
             assert found.tokens == len(after)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 200, 8192])
-def test_greedy_generation_is_that_of_transformers(model, tokenizer, requests, alone, batch_tokens):
-    backend = Backend(model, tokenizer, batch_tokens=batch_tokens)
+@pytest.mark.parametrize("before", ["", "Anna gave it to Tom. " * 12])
+def test_a_common_beginning_read_once_changes_nothing(model, tokenizer, requests, before):
+    shared = [(before + context, choices) for context, choices in requests if len(context) < 40]
+    alone = [Backend(model, tokenizer).loglikelihoods([request])[0] for request in shared]
+    together = Backend(model, tokenizer).loglikelihoods(shared)
+    for one, other in zip(alone, together, strict=True):
+        assert [s.nats for s in one] == pytest.approx([s.nats for s in other], abs=1e-4)
+        assert [s.greedy for s in one] == [s.greedy for s in other]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 32])
+def test_greedy_texts_are_those_of_transformers(model, tokenizer, requests, alone, rows):
+    backend = Backend(model, tokenizer, rows=rows)
     texts = backend.generate([context for context, _ in requests], max_new_tokens=MAX_NEW)
-    for (text, tokens), ids in zip(texts, alone, strict=True):
+    for text, ids in zip(texts, alone, strict=True):
         said = ids[: ids.index(0)] if 0 in ids else ids
-        assert tokens == len(said)
-        assert text == tokenizer.decode(said, skip_special_tokens=True)
-    # Some rows left their batch early, so that the others were moved.
+        assert text.tokens == len(said)
+        assert text.text == tokenizer.decode(said, skip_special_tokens=True)
+    # Some rows left their batch early, so that others took their place.
     assert 0.1 < sum(0 in ids for ids in alone) / len(alone) < 0.9
+
+
+def test_texts_after_a_common_beginning_are_those_without_sharing(model, tokenizer, requests):
+    prompts = ["Anna gave it to Tom. " * 12 + context for context, _ in requests if len(context) < 40]
+    shared = Backend(model, tokenizer, rows=4).generate(prompts, max_new_tokens=MAX_NEW)
+    for prompt, text in zip(prompts, shared, strict=True):
+        one = Backend(model, tokenizer).generate([prompt], max_new_tokens=MAX_NEW)
+        assert one[0].text == text.text
+
+
+def test_drawn_texts_do_not_depend_on_what_is_written_beside_them(model, tokenizer, requests):
+    prompts = [context for context, _ in requests]
+    drawn = [
+        [
+            t.text
+            for t in Backend(model, tokenizer, rows=rows).generate(
+                prompts, max_new_tokens=MAX_NEW, temperature=1.0, seed=seed
+            )
+        ]
+        for rows, seed in ((2, 0), (32, 0), (32, 1))
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[1] != drawn[2]
 
 
 def test_a_stop_string_cuts_each_text_by_itself(model, tokenizer, requests):
     prompts = [context for context, _ in requests]
     backend = Backend(model, tokenizer)
-    free = [text for text, _ in backend.generate(prompts, max_new_tokens=MAX_NEW)]
+    free = [t.text for t in backend.generate(prompts, max_new_tokens=MAX_NEW)]
     letters = {letter for text in free for letter in text if letter.isascii()}
     stop = max(sorted(letters), key=lambda letter: sum(letter in text for text in free))
-    stopped = [text for text, _ in backend.generate(prompts, max_new_tokens=MAX_NEW, stop=stop)]
+    stopped = [t.text for t in backend.generate(prompts, max_new_tokens=MAX_NEW, stop=[stop])]
     assert stopped == [text.partition(stop)[0] for text in free]
     assert stopped != free
+
+
+@pytest.mark.parametrize("window", [8, 40])
+def test_a_sliding_window_is_kept_in_trees_and_while_writing(tokenizer, requests, window):
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, sliding_window=window,
+        max_position_embeddings=128, bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    model = MistralForCausalLM(config).eval()
+    scores = Backend(model, tokenizer).loglikelihoods(requests)
+    texts = Backend(model, tokenizer, rows=3).generate([c for c, _ in requests], max_new_tokens=MAX_NEW)
+    for (context, choices), found, text in zip(requests, scores, texts, strict=True):
+        before, after = tokenizer.encode(context).ids, tokenizer.encode(choices[0]).ids
+        with torch.no_grad():
+            logprobs = model(torch.tensor([[0, *before, *after]])).logits[0].log_softmax(-1)
+            ids = torch.tensor([[0, *before]])
+            whole = model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=MAX_NEW
+            )
+        predicting = logprobs[len(before) : len(before) + len(after)]
+        wanted = predicting.gather(1, torch.tensor(after)[:, None]).sum().item()
+        assert found[0].nats == pytest.approx(wanted, abs=1e-4)
+        said = whole[0, len(before) + 1 :].tolist()
+        said = said[: said.index(0)] if 0 in said else said
+        assert text.text == tokenizer.decode(said, skip_special_tokens=True)

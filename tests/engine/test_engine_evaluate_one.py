@@ -10,7 +10,7 @@ import torch
 from statsmodels.stats.proportion import proportion_confint
 
 from codestage.data.tokenizer import train_tokenizer
-from codestage.engine.evaluate_one import _wilson, evaluate_model
+from codestage.engine.evaluate_one import Asked, _wilson, evaluate_model
 from codestage.errors import UserError
 from codestage.evaluate.backend import Backend
 from codestage.study.models import ModelShape
@@ -28,8 +28,9 @@ def model(tmp_path_factory):
 
 
 def evaluated(model, **more):
-    asked = {"suites": ["boolean", "counting"], "cot": ["off"], "items": 6, "out": None}
-    return evaluate_model(model, **(asked | more), on_part=lambda part: None)
+    out = more.pop("out", None)
+    asked = {"suites": ["boolean", "counting"], "items": 6} | more
+    return evaluate_model(model, Asked(**asked), out=out)
 
 
 def test_scores_are_those_of_the_item_records(model, tmp_path):
@@ -64,6 +65,43 @@ def test_what_is_no_model_suite_or_mode_is_refused(model, tmp_path):
         evaluated(model, suites=["bolean"])
     with pytest.raises(UserError, match="write one of off"):
         evaluated(model, cot=["on"])
+
+
+def test_an_evaluation_stopped_half_way_goes_on_there(model, tmp_path, monkeypatch):
+    whole = evaluated(model, out=tmp_path / "whole.parquet")
+
+    def stop(name, done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    asked = Asked(suites=["boolean", "counting"], items=6)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(model, asked, out=tmp_path / "items.parquet", on_part=stop)
+    (first,) = (tmp_path / "items.parquet.parts").glob("*/*.parquet")
+    before = first.stat().st_mtime_ns
+    begun = []
+    rows = evaluate_model(
+        model,
+        asked,
+        out=tmp_path / "items.parquet",
+        on_part=lambda name, *_: name and begun.append(first.stat().st_mtime_ns == before),
+    )
+    assert begun[0]  # the finished part was read, not made again
+    assert begun[1]
+    assert rows == whole
+    assert not (tmp_path / "items.parquet.parts").exists()
+    columns = [c for c in pq.read_table(tmp_path / "whole.parquet").column_names if c != "seconds"]
+    tables = [pq.read_table(tmp_path / f"{n}.parquet").select(columns) for n in ("whole", "items")]
+    assert tables[0] == tables[1]
+
+
+def test_records_say_what_was_asked_and_how_long_it_took(model, tmp_path):
+    evaluated(model, suites=["arithmetic"], samples=2, out=tmp_path / "items.parquet")
+    rows = pq.read_table(tmp_path / "items.parquet").to_pylist()
+    assert {r["metric"] for r in rows} == {"bpb", "prob", "acc", "format", "sample_acc", "sc_acc"}
+    assert all(r["prompt_hash"] and r["prompt_tokens"] > 0 for r in rows)
+    assert all(r["seconds"] > 0 for r in rows if r["metric"] in ("bpb", "acc", "sample_acc"))
+    assert {r["sample"] for r in rows if r["metric"] == "sample_acc"} == {0, 1}
 
 
 @pytest.mark.slow
