@@ -279,6 +279,7 @@ def evaluate(
         Literal["bubblewrap", "unconfined"], typer.Option(help="what runs written programs")
     ] = "bubblewrap",
     precision: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
+    chat: Annotated[bool, typer.Option("--chat-template", help="ask in the model's own")] = False,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the item records")] = None,
     as_json: Json = False,
 ) -> None:
@@ -286,7 +287,7 @@ def evaluate(
     from codestage.engine.display import PartsBar
     from codestage.engine.evaluate_one import Asked, evaluate_model
 
-    asked = Asked(suite, cot, items, data, samples, sandbox, precision)
+    asked = Asked(suite, cot, items, data, samples, sandbox, precision, chat)
     with PartsBar() as bar:
         place = Path(model) if Path(model).exists() or model.count("/") != 1 else model
         rows = evaluate_model(place, asked, out=out, on_part=bar.show)

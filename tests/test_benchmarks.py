@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "batches.py": ["--tokens", "200000"],
     "prepare.py": ["--documents", "10000"],
+    "evaluate.py": ["--items", "2", "--prompts", "2", "--new", "4", "--shots", "1", "--rounds", "1"],
     "sandbox.py": ["--programs", "5", "--rounds", "1"],
     "train_speed.py": ["--sizes", "150k", "--steps", "5", "--rounds", "1"],
 }

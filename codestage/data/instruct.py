@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from codestage.data.place import in_file
 from codestage.errors import UserError
 
 QUESTION = "Question: "
@@ -66,16 +67,24 @@ PLAIN = Plain()
 
 
 class Chat:
-    """The chat template of the tokenizer in `folder`."""
+    """The chat template of a tokenizer: in a folder, in a .gguf, or of the hub."""
 
     marked = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: Path | str) -> None:
+        """
+        Raises:
+            UserError: there is no tokenizer, or it has no chat template.
+        """
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        where, more = in_file(place) if isinstance(place, Path) else (place, {})
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **more)
+        except Exception as error:  # readers of foreign files raise anything
+            raise UserError(f"{place}: no tokenizer that Transformers can read: {error}") from None
         if not self._tokenizer.chat_template:
-            raise UserError(f"{folder}: the tokenizer has no chat template; leave chat_template out")
+            raise UserError(f"{place}: the tokenizer has no chat template; leave chat_template out")
         added = self._tokenizer.added_tokens_decoder.values()
         self.markers = tuple(sorted({str(t.content) for t in added if t.special}))
         """Special tokens as text: in what people wrote they would be taken for the template's own."""

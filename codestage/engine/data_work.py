@@ -38,6 +38,7 @@ from codestage.errors import UserError
 from codestage.evaluate.documents import from_json, task_items
 from codestage.evaluate.items import Item as Question
 from codestage.evaluate.tasks import Task, load_tasks
+from codestage.study.load import line_of
 from codestage.study.schema import SourceSpec
 
 P = TypeVar("P")
@@ -84,10 +85,13 @@ def make_items(step: Step, out: Path, tasks: list[Task]) -> None:
     """
     splits, path, data = step.payload
     folder = Path(path).parent / data if data else None
-    frozen = {
-        task.name: [asdict(i) for i in task_items(task, n=step.config["n"], data=folder)]
-        for task in tasks
-    }
+    try:
+        frozen = {
+            task.name: [asdict(i) for i in task_items(task, n=step.config["n"], data=folder)]
+            for task in tasks
+        }
+    except UserError as error:
+        raise UserError(f"{path}:{line_of(Path(path), ('evaluate',))}: {error}") from None
     (out / "items.json").write_text(json.dumps(frozen, indent=0, ensure_ascii=False))
     asked = {
         name: [e.prompt for e in read_source(spec, Path(path).parent) if isinstance(e, Example)]

@@ -11,6 +11,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from scipy import stats
 
+from codestage.data.instruct import PLAIN, Chat
 from codestage.engine.store import disk_message
 from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend, Precision
@@ -34,6 +35,8 @@ class Asked:
     samples: int = 0
     sandbox: Mode = "bubblewrap"
     precision: Precision = "float32"
+    chat_template: bool = False
+    """Whether the model is asked in its tokenizer's chat template."""
 
 
 def evaluate_model(
@@ -57,8 +60,10 @@ def evaluate_model(
     cot: list[Cot] = [mode for mode in get_args(Cot) if mode in asked.cot]
     tasks = load_tasks(asked.suites)
     items = {task: task_items(task, n=asked.items, data=asked.data) for task in tasks}
+    template = Chat(model) if asked.chat_template else PLAIN
     evaluation = Evaluation(
-        Backend.load(model, precision=asked.precision),
+        Backend.load(model, precision=asked.precision, marked=template.marked),
+        template=template,
         samples=asked.samples,
         sandbox=lambda: Sandbox(asked.sandbox),
     )
@@ -91,10 +96,12 @@ def _parts_folder(out: Path, model: Path | str, asked: Asked, tasks: Sequence[Ta
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     state = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     how = [list(asked.cot), asked.items, str(asked.data), asked.samples, asked.precision]
+    how += [asked.chat_template]
     identity = [str(model), state, how, [[t.name, t.version] for t in tasks]]
     folder = out.with_name(f"{out.name}.parts") / digest(identity)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(disk_message(out, error)) from None
     return folder

@@ -74,7 +74,8 @@ def _run(
     do: Callable[..., None],
 ) -> Any:
     study = load_study(study_path)
-    evaluation_tasks(study, study_path)
+    if any(task.answer == "code" for task in evaluation_tasks(study, study_path)):
+        _check_sandbox(study, study_path)
     cores = len(psutil.Process().cpu_affinity() or [1])
     workers = len(gpus()) or cores if workers is None else workers
     if workers < 1:
@@ -113,6 +114,17 @@ def evaluation_tasks(study: Study, study_path: Path) -> list[Task]:
     """The tasks a study names; UserError with the line for one that is unknown."""
     try:
         return load_tasks(study.evaluate.suites)
+    except UserError as error:
+        line = line_of(study_path, ("evaluate", "suites"))
+        raise UserError(f"{study_path}:{line}: {error}") from None
+
+
+def _check_sandbox(study: Study, study_path: Path) -> None:
+    """What models write can be run as the study asks: known before anything is trained."""
+    from codestage.evaluate.sandbox import Sandbox
+
+    try:
+        Sandbox(study.evaluate.sandbox)
     except UserError as error:
         line = line_of(study_path, ("evaluate", "suites"))
         raise UserError(f"{study_path}:{line}: {error}") from None

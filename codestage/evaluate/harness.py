@@ -130,10 +130,17 @@ def task_names(name: str) -> list[str]:
 def _loaded(name: str) -> Mapping[str, Any]:
     """The harness's task objects, which read their data."""
     try:
-        return dict(_manager().load([name])["tasks"])
+        tasks = dict(_manager().load([name])["tasks"])
     except Exception as error:  # data sets, templates and code of any kind
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"lm-evaluation-harness cannot load its task {name!r}: {reason}") from None
+    for one, task in tasks.items():
+        if getattr(task, "UNSAFE_CODE", False):
+            raise UserError(
+                f"lm-evaluation-harness's task {one!r} runs what models write without a sandbox; codestage has "
+                "humaneval and mbpp of its own, which run in one"
+            )
+    return tasks
 
 
 def harness_items(task: Task, n: int | None) -> tuple[Item, ...]:

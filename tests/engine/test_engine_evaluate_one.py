@@ -9,9 +9,10 @@ import pytest
 import torch
 from statsmodels.stats.proportion import proportion_confint
 
+from codestage.data.instruct import Chat
 from codestage.data.tokenizer import train_tokenizer
 from codestage.engine.evaluate_one import Asked, _wilson, evaluate_model
-from codestage.errors import UserError
+from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend
 from codestage.study.models import ModelShape
 from codestage.train.model import build_model
@@ -95,6 +96,21 @@ def test_an_evaluation_stopped_half_way_goes_on_there(model, tmp_path, monkeypat
     assert tables[0] == tables[1]
 
 
+def test_a_model_is_asked_in_its_chat_template_if_told_to(model, tmp_path):
+    for name, chat in (("plain", False), ("chat", True)):
+        evaluated(model, suites=["boolean"], chat_template=chat, out=tmp_path / f"{name}.parquet")
+    plain, chat = (pq.read_table(tmp_path / f"{n}.parquet").to_pylist() for n in ("plain", "chat"))
+    lengths = [row["prompt_tokens"] for row in plain], [row["prompt_tokens"] for row in chat]
+    # The template of codestage's own tokenizers writes what `PLAIN` does, but brings no begin token.
+    assert lengths[0] == [n + 1 for n in lengths[1]]
+    assert [r["value"] for r in plain] != [r["value"] for r in chat]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_asked(model, tmp_path):
+    with pytest.raises(RunError, match="nowhere"):
+        evaluated(model, out=tmp_path / "nowhere" / "items.parquet")
+
+
 def test_records_say_what_was_asked_and_how_long_it_took(model, tmp_path):
     evaluated(model, suites=["arithmetic"], samples=2, out=tmp_path / "items.parquet")
     rows = pq.read_table(tmp_path / "items.parquet").to_pylist()
@@ -116,9 +132,10 @@ def test_a_real_model_from_a_gguf_is_scored_as_transformers_does():
     for choice, score in zip(choices, found, strict=True):
         before, after = backend.encode([context, choice])
         with torch.no_grad():
-            row = torch.tensor([[backend.begin, *before, *after]])
+            row = torch.tensor([[*before, *after]])  # its tokenizer puts no begin token
             logprobs = backend.model(row).logits[0].log_softmax(-1)
-        wanted = logprobs[len(before) : len(before) + len(after)].gather(1, torch.tensor(after)[:, None])
-        assert score.nats == pytest.approx(float(wanted.sum()), abs=1e-2)
+        wanted = logprobs[len(before) - 1 : -1].gather(1, torch.tensor(after)[:, None])
+        assert score.nats == pytest.approx(float(wanted.sum()), abs=1e-3)
     assert max(range(3), key=lambda i: found[i].nats) == 0
-    assert "Paris" in backend.generate([context], max_new_tokens=6)[0][0]
+    assert "Paris" in backend.generate([context], max_new_tokens=6)[0].text
+    assert "<|im_start|>user\nWhere?" in Chat(path).prompt("Where?")

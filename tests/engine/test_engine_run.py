@@ -13,6 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import TINY
+from published_fixture import published
+
+from codestage.errors import UserError
 
 pytestmark = pytest.mark.slow
 KINDS = ("documents", "evaluate", "items", "prepare", "tokenizer", "train")
@@ -48,7 +51,7 @@ def weights(folder):
 
 def results(folder):
     """What a study found, without when and how fast."""
-    items = pq.read_table(folder / "results" / "items.parquet").to_pylist()
+    items = pq.read_table(folder / "results" / "items.parquet").drop(["seconds"]).to_pylist()
     effects = json.loads((folder / "results" / "effects.json").read_text())
     return items, effects
 
@@ -345,3 +348,40 @@ def test_a_tracker_that_is_unknown_or_missing_is_refused_before_anything_is_done
         code, _, err = run(study, "--track", kind)
         assert (code, words in err) == (2, True), err
     assert not (tmp_path / "tiny" / "store").exists()
+
+
+def test_a_study_asks_published_tasks_with_samples_and_programs(tmp_path):
+    asked = f"{{suites: [cosqa, gsm8k, mbpp], cot: [off, generated], items: 3, samples: 2, data: {published()}}}"
+    text = "\n".join(
+        f"evaluate: {asked}" if line.startswith("evaluate:") else line for line in TINY.splitlines()
+    )
+    study = write(tmp_path / "published", text.replace("seeds: 2", "seeds: 1"))
+    code, out, err = run(study)
+    assert code == 0, out + err
+    rows = pq.read_table(study.parent / "tiny" / "results" / "items.parquet").to_pylist()
+    metrics = {}
+    for row in rows:
+        metrics.setdefault((row["task"], row["cot"]), set()).add(row["metric"])
+    assert metrics["cosqa", "off"] >= {"acc", "prob", "bpb", "channel_acc", "channel_prob"}
+    assert metrics["gsm8k", "generated"] == {"acc", "format", "sample_acc", "sc_acc"}
+    assert metrics["mbpp", "off"] >= {"acc", "bleu", "pass@1", "pass@2", "bpb"}
+    told = json.loads((study.parent / "tiny" / "results" / "study.json").read_text())["tasks"]
+    assert {task["name"]: task["cot"] for task in told} == {
+        "cosqa": ["off", "generated"], "gsm8k": ["off", "generated"], "mbpp": ["off"],
+    }  # fmt: skip
+    assert {task["items"] for task in told} == {3}
+    assert (study.parent / "tiny" / "results" / "report.html").exists()
+
+
+def test_programs_that_cannot_be_confined_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    from codestage.engine import run as engine
+    from codestage.evaluate import sandbox
+
+    def refused(mode):
+        raise UserError("pip install 'codestage[code]'")
+
+    monkeypatch.setattr(sandbox, "Sandbox", refused)
+    study = write(tmp_path / "code", TINY.replace("suites: [", "suites: [humaneval, "))
+    with pytest.raises(UserError, match=r"tiny\.yaml:\d+: pip install"):
+        engine.run(study, tmp_path / "code" / "tiny", workers=1, on_event=lambda event: None)
+    assert not (tmp_path / "code" / "tiny").exists()

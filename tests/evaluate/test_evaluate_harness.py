@@ -200,6 +200,24 @@ def test_a_task_whose_data_cannot_be_had_is_told(monkeypatch):
         harness._loaded("arc_easy")
 
 
+def test_a_task_that_runs_programs_unconfined_is_refused(monkeypatch):
+    from codestage.evaluate import harness
+
+    class Task:
+        UNSAFE_CODE = True
+
+    class Manager:
+        def load(self, names):
+            return {"tasks": {"mbpp": Task()}}
+
+    monkeypatch.setattr(harness, "_manager", Manager)
+    harness._loaded.cache_clear()
+    with pytest.raises(
+        UserError, match="without a sandbox; codestage has humaneval and mbpp of its own"
+    ):
+        harness._loaded("mbpp")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_real_model_scores_as_in_the_harness_on_six_published_tasks(manager):
