@@ -22,7 +22,7 @@ quickstart: $(BIN)/codestage
 
 test: $(BIN)/pytest
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(BIN)/pytest
 	$(BIN)/ruff check .

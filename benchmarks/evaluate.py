@@ -82,6 +82,13 @@ def forward_alone(backend: Backend, trees: list[Tree]) -> None:
             )
 
 
+def taken(items: list[tuple[str, list[str]]], nats: list[float]) -> list[int]:
+    """The likeliest choice of each item."""
+    scores = iter(nats)
+    found = [[next(scores) for _ in choices] for _, choices in items]
+    return [max(range(len(some)), key=some.__getitem__) for some in found]
+
+
 def by_turns(
     sides: dict[str, Callable[[], Any]], rounds: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -138,7 +145,10 @@ def main() -> None:
         "items_per_second": {side: round(len(items) / s, 2) for side, s in seconds.items()},
         "times_the_harness": round(seconds["harness"] / seconds["codestage"], 2),
         "share_of_limit": round(seconds["limit"] / seconds["codestage"], 3),
-        "largest_relative_difference": max(abs(a - b) / abs(a) for a, b in zip(*nats, strict=True)),
+        "median_relative_difference": statistics.median(
+            abs(a - b) / abs(a) for a, b in zip(*nats, strict=True)
+        ),
+        "same_choices": f"{sum(map(int.__eq__, *(taken(items, n) for n in nats)))} of {len(items)}",
     }
     for shots in (0, asked.shots):
         written = writing(gsm8k(asked.data, asked.prompts, shots), asked.new)

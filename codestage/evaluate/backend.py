@@ -18,7 +18,7 @@ from codestage.evaluate.speak import Scored, Written
 from codestage.evaluate.trees import Tree, score
 
 Precision = Literal["float32", "bfloat16"]
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
+BATCH_TOKENS = {"cpu": 1536, "cuda": 32_768}
 """Padded tokens that are looked at at once; more are no faster on a processor (benchmarks/evaluate.py)."""
 
 
