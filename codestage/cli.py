@@ -300,6 +300,8 @@ def evaluate(
         if also := {m: v for m, v in row["metrics"].items() if m not in ("acc", "prob", "bpb")}:
             told = ", ".join(f"{metric} {100 * value:.1f}" for metric, value in also.items())
             print(f"{row['task']}, {row['cot']}: {told}")
+        if row["cut"]:
+            print(f"{row['task']}, {row['cot']}: {row['cut']} items were cut to fit the model's context")
 
 
 def _scores(row: dict[str, Any]) -> list[str]:

@@ -127,6 +127,7 @@ def _summary(table: pa.Table, task: Task, mode: str, guess: float | None) -> dic
         "bits_per_byte": means.get("bpb"),
         "items": len(right),
         "metrics": means,
+        "cut": len(rows.filter(pa.compute.field("status") == "cut")["item"].unique()),
     }
 
 

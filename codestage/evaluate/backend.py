@@ -1,6 +1,8 @@
 """The model behind an evaluation: log-likelihoods of choices, and texts, in batches."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +52,8 @@ class Backend:
         self.before = [self.begin] if begins and not marked else []
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.rows = rows
+        self.most: int = getattr(config, "max_position_embeddings", None) or sys.maxsize
+        """Tokens of the model's context."""
 
     @classmethod
     def load(
@@ -105,8 +109,44 @@ class Backend:
         )
 
     def score(self, trees: Sequence[Tree]) -> list[list[Scored]]:
-        """As `loglikelihoods`, of token ids."""
-        return score(self.model, trees, batch_tokens=self.batch_tokens)
+        """As `loglikelihoods`, of token ids. A context that does not fit the model's loses its beginning, as
+        in lm-evaluation-harness; a continuation that does not fit is scored in pieces, each after half a
+        context of what stands before it. Their scores say so.
+        """
+        plans = [self._fitting(tree) for tree in trees]
+        flat = [piece for plan in plans for _, piece in plan]
+        found = iter(score(self.model, flat, batch_tokens=self.batch_tokens))
+        scores = []
+        for tree, plan in zip(trees, plans, strict=True):
+            if plan[0][1] is tree:
+                scores.append(next(found))
+                continue
+            sums = [Scored(0.0, 0, greedy=True, cut=True) for _ in tree.choices]
+            for choice, _ in plan:
+                one, sum_ = next(found)[0], sums[choice]
+                sums[choice] = replace(
+                    sum_,
+                    nats=sum_.nats + one.nats,
+                    tokens=sum_.tokens + one.tokens,
+                    greedy=sum_.greedy and one.greedy,
+                    seconds=sum_.seconds + one.seconds,
+                )
+            scores.append(sums)
+        return scores
+
+    def _fitting(self, tree: Tree) -> list[tuple[int, Tree]]:
+        """The tree itself, or (choice, piece of it) with as much before it as there is room for."""
+        if len(tree.context) + max(map(len, tree.choices)) - 1 <= self.most:
+            return [(0, tree)]
+        pieces = []
+        for n, choice in enumerate(tree.choices):
+            text = tree.context + choice
+            step = len(choice) if len(choice) <= self.most else max(1, self.most // 2)
+            for start in range(len(tree.context), len(text), step):
+                stop = min(start + step, len(text))
+                before = text[max(0, stop - 1 - self.most) : start]
+                pieces.append((n, Tree(before, [text[start:stop]])))
+        return pieces
 
     def generate(
         self,
@@ -117,15 +157,25 @@ class Backend:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[Written]:
-        """Continuations up to the end token or a `stop`: the likeliest tokens, or drawn at `temperature`."""
+        """Continuations up to the end token or a `stop`: the likeliest tokens, or drawn at `temperature`.
+        A prompt that leaves no room for them loses its beginning, and at least half of the model's context
+        stays for it; texts that had to end sooner for that, or after such a prompt, say so.
+        """
+        new = min(max_new_tokens, max(1, self.most // 2))
+        room = self.most - new
+        ids = [[*self.before, *some] or [self.begin] for some in self.encode(prompts)]
         decoder = Decoder(
             self.model,
             ends=self.ends.tolist(),
             decode=lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=new,
             stop=stop,
             temperature=temperature,
             seed=seed,
             rows=self.rows,
         )
-        return decoder.write([[*self.before, *ids] or [self.begin] for ids in self.encode(prompts)])
+        written = decoder.write([some[-room:] for some in ids])
+        return [
+            replace(text, cut=len(some) > room or (text.tokens == new < max_new_tokens))
+            for text, some in zip(written, ids, strict=True)
+        ]

@@ -37,6 +37,8 @@ def task_items(
         if n is not None and i >= n:
             break
         items.append(_item(task, i, doc))
+    if not items:
+        raise UserError(f"task {task.name!r}: its data holds no item that can be asked")
     return tuple(items)
 
 

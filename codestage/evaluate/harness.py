@@ -18,6 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.tasks import TaskManager
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from codestage.errors import UserError
 from codestage.evaluate.answers import read_output, same_answer
@@ -77,16 +78,17 @@ class HarnessModel(TemplateLM):
         return found
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Of whole texts, cut where the model's context ends; every token is predicted once."""
-        most = self.said.model.config.max_position_embeddings
-        texts = [self.tok_encode(request.args[0], add_special_tokens=False) for request in requests]
+        """Of whole texts, in the harness's windows where they are longer than the model's context."""
         trees, of = [], []
-        for i, ids in enumerate(texts):
-            for start in range(0, len(ids), most - 1):
-                context = [ids[start - 1] if start else self.prefix_token_id]
-                trees.append(Tree(context, [ids[start : start + most - 1]]))
+        for i, request in enumerate(requests):
+            windows = get_rolling_token_windows(
+                self.tok_encode(request.args[0]), self.prefix_token_id, self.said.most, 1
+            )
+            for window in windows:
+                context, continuation = make_disjoint_window(window)
+                trees.append(Tree(context, [continuation]))
                 of.append(i)
-        totals = [0.0] * len(texts)
+        totals = [0.0] * len(requests)
         for i, scores in zip(of, self.said.score(trees), strict=True):
             totals[i] += scores[0].nats
         return totals

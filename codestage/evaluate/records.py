@@ -27,7 +27,8 @@ SCHEMA = pa.schema(
         ("seconds", pa.float32()),
     ]
 )
-"""`value` null = unknown. `status`: ok | unparsed | empty | missing. `sample` numbers the answers that were
+"""`value` null = unknown. `status`: ok | unparsed | empty | missing | cut
+(the prompt's beginning or the text's end, to fit the model's context). `sample` numbers the answers that were
 drawn. `seconds` is the item's share of the time its batch took."""
 
 IDENTITY = ("run", "arm", "seed", "stage", "tokens")

@@ -349,11 +349,12 @@ def _rows(
     written: Written | None = None,
     status: str = "ok",
 ) -> list[Row]:
+    cut = written.cut if written else any(s.cut for s in scores or ())
     common = shared | {
         "output": written.text if written else output,
         "choice_scores": [s.nats for s in scores] if scores else None,
         "output_tokens": written.tokens if written else 0,
         "seconds": written.seconds if written else sum(s.seconds for s in scores or ()),
-        "status": status,
+        "status": "cut" if cut and status == "ok" else status,
     }
     return [common | {"metric": metric, "value": value} for metric, value in values.items()]

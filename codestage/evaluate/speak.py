@@ -13,6 +13,8 @@ class Scored:
     """Whether each of its tokens was the most likely one."""
     seconds: float = 0.0
     """Its share of the time its batch took."""
+    cut: bool = False
+    """Whether the context's beginning was cut off to fit the model's."""
 
 
 @dataclass(frozen=True)
@@ -23,3 +25,5 @@ class Written:
     tokens: int
     seconds: float = 0.0
     """Its share of the time spent, by tokens."""
+    cut: bool = False
+    """Whether the prompt's beginning, or the text's end, was cut off to fit the model's context."""

@@ -165,3 +165,22 @@ def test_a_sliding_window_is_kept_in_trees_and_while_writing(tokenizer, requests
         said = whole[0, len(before) + 1 :].tolist()
         said = said[: said.index(0)] if 0 in said else said
         assert text.text == tokenizer.decode(said, skip_special_tokens=True)
+
+
+def test_what_is_longer_than_the_context_is_scored_after_what_there_is_room_for(model, tokenizer):
+    backend = Backend(model, tokenizer)
+    backend.most = 10
+    before, after = tokenizer.encode("who has the ball").ids, tokenizer.encode(" Anna gave it" * 9).ids
+    text = [0, *before, *after]
+    assert len(after) > 20
+    wanted = 0.0
+    for start in range(len(before) + 1, len(text), 5):  # five at a time, with all that fits before them
+        stop = min(start + 5, len(text))
+        seen = text[max(0, stop - 11) : stop - 1]
+        with torch.no_grad():
+            logprobs = model(torch.tensor([seen])).logits[0].log_softmax(-1)
+        wanted += sum(logprobs[i - stop, text[i]].item() for i in range(start, stop))
+    (found,) = backend.loglikelihoods([("who has the ball", [" Anna gave it" * 9])])[0]
+    assert found.nats == pytest.approx(wanted, abs=1e-4)
+    assert found.tokens == len(after)
+    assert found.cut

@@ -106,6 +106,18 @@ def test_a_model_is_asked_in_its_chat_template_if_told_to(model, tmp_path):
     assert [r["value"] for r in plain] != [r["value"] for r in chat]
 
 
+def test_what_does_not_fit_the_models_context_is_cut_and_counted(model):
+    assert [row["cut"] for row in evaluated(model)] == [0, 0]
+    shape = ModelShape("gpt2", 16, 1, 2, 2, 32, 300, True, "float32")
+    short = model.parent / "short"
+    short.mkdir()
+    for file in model.glob("*token*"):
+        (short / file.name).write_bytes(file.read_bytes())
+    build_model(shape, 24, seed=0).save_pretrained(short)
+    assert [row["cut"] for row in evaluated(short)] == [6, 6]
+    assert [row["cut"] + row["metrics"]["format"] for row in evaluated(short, cot=["generated"])]
+
+
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_asked(model, tmp_path):
     with pytest.raises(RunError, match="nowhere"):
         evaluated(model, out=tmp_path / "nowhere" / "items.parquet")

@@ -188,6 +188,12 @@ def test_what_cannot_be_asked_is_left_out(tmp_path):
     assert [item.answer for item in task_items(task, data=tmp_path)] == ["a", "a"]
 
 
+def test_data_without_an_item_that_can_be_asked_is_refused(tmp_path):
+    (tmp_path / "AddSub.json").write_text("[]")
+    with pytest.raises(UserError, match="no item that can be asked"):
+        task_items(TASKS["addsub"], data=tmp_path)
+
+
 def test_data_that_is_not_there_or_broken_is_told_with_what_to_do(tmp_path):
     offline = replace(TASKS["addsub"])  # the hub has no edition of it
     with pytest.raises(UserError, match=r"AddSub\.json.*--data FOLDER"):

@@ -51,8 +51,8 @@ BODIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
+@pytest.fixture(scope="module", params=[2048, 24], ids=["all fits", "a short context"])
+def small(tmp_path_factory, request):
     """(the harness's own model, codestage's) of one small random model."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -60,7 +60,7 @@ def small(tmp_path_factory):
     texts = {"t": ["Question: who has the ball? Answer: Anna gave it to Tom. 1 2 3 yes no. "] * 20}
     tokenizer = train_tokenizer(texts, vocab_size=300, characters=1000, out=out)
     shape = ModelShape("llama", 32, 2, 4, 2, 64, tokenizer.get_vocab_size(), True, "float32")
-    trained = build_model(shape, 2048, seed=0).float()
+    trained = build_model(shape, request.param, seed=0).float()
     torch.manual_seed(1)
     for parameter in trained.parameters():
         parameter.data.normal_(0, 0.3)
@@ -129,6 +129,7 @@ def test_codestages_tasks_are_run_by_the_harness_with_the_scores_codestage_gives
     parts = evaluation.parts({task: task_items(task, n=12)}, ["off"])
     rows = [row for _, make in parts for row in make().to_pylist()]
     right = [row["value"] for row in rows if row["metric"] == "acc"]
+    assert any(row["status"] == "cut" for row in rows) == (small[1].said.most == 24)
     theirs = result["results"][name]["exact_match,none" if task.written else "acc,none"]
     assert sum(right) / len(right) == pytest.approx(theirs)
 
