@@ -22,7 +22,7 @@ quickstart: $(BIN)/codestage
 
 test: $(BIN)/pytest
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(BIN)/pytest
 	$(BIN)/ruff check .

@@ -78,9 +78,16 @@ def test_a_family_trains_saves_loads_tunes_and_is_scored(tmp_path, family):
             logprobs = model(torch.tensor([[0, *ids, *after]])).logits[0].log_softmax(-1)
         wanted = logprobs[len(ids) : len(ids) + len(after)].gather(1, torch.tensor(after)[:, None])
         assert score.nats == pytest.approx(float(wanted.sum()), abs=1e-3)
-    (text, tokens) = Backend(model, tokenizer).generate([context], max_new_tokens=4)[0]
-    assert tokens <= 4
-    assert isinstance(text, str)
+    prompts = [context, small[8], context + small[9] + small[10]]
+    written = Backend(model, tokenizer, rows=2).generate(prompts, max_new_tokens=4)
+    for prompt, text in zip(prompts, written, strict=True):
+        ids = torch.tensor([[0, *tokenizer.encode(prompt).ids]])
+        whole = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=4, pad_token_id=1
+        )
+        said = whole[0, ids.shape[1] :].tolist()
+        said = said[: said.index(0)] if 0 in said else said
+        assert text.text == tokenizer.decode(said, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
