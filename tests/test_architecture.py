@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "codestage"
 RANK = {
     "errors": 0,
+    "attention": 0,  # train and evaluate, which do not know each other, compute it alike
     "pangu": 0,  # a model's own code: train and evaluate know it, and exports carry it
     "study": 1,
     "data": 2,

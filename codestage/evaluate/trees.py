@@ -4,12 +4,14 @@ all contexts begin with once for all of them.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from codestage.attention import PRODUCTS, bias_of
 from codestage.evaluate.keys import Keys, common_beginning, read_once
 from codestage.evaluate.masks import Masks, layer_masks
 from codestage.evaluate.speak import Scored
@@ -52,11 +54,30 @@ def score(model: PreTrainedModel, trees: Sequence[Tree], *, batch_tokens: int) -
     shared = read_once(model, common_beginning([tree.context for tree in trees]))
     rest = [Tree(tree.context[shared.used :], tree.choices) for tree in trees]
     scores: list[list[Scored]] = [[] for _ in trees]
-    for indices in batches([tree.size for tree in rest], batch_tokens):
-        some = _score(model, [rest[i] for i in indices], shared)
-        for i, scored in zip(indices, some, strict=True):
-            scores[i] = scored
+    with _attention(model) as products:
+        for indices in batches([tree.size for tree in rest], batch_tokens):
+            some = _score(model, [rest[i] for i in indices], shared, products=products)
+            for i, scored in zip(indices, some, strict=True):
+                scores[i] = scored
     return scores
+
+
+@contextmanager
+def _attention(model: PreTrainedModel) -> Iterator[bool]:
+    """While scoring in bf16 on a processor, attention by plain products; whether it is so."""
+    config = model.config
+    plain = not getattr(config, "sliding_window", None) and not getattr(
+        config, "attn_logit_softcapping", None
+    )
+    before = str(config._attn_implementation)
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or before != "sdpa" or not plain:
+        yield False
+        return
+    model.set_attn_implementation(PRODUCTS)
+    try:
+        yield True
+    finally:
+        model.set_attn_implementation(before)
 
 
 def batches(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -72,16 +93,23 @@ def batches(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield group
 
 
-def _score(model: PreTrainedModel, trees: Sequence[Tree], shared: Keys) -> list[list[Scored]]:
+def _score(
+    model: PreTrainedModel, trees: Sequence[Tree], shared: Keys, *, products: bool
+) -> list[list[Scored]]:
     began = time.perf_counter()
     device, before = model.device, shared.used
     branching = before > 0 or any(len(tree.choices) > 1 for tree in trees)
     tokens, positions, seen = _rows(trees, before, branching)
+    if seen is None and products:  # which knows no "ordinary text"
+        length = tokens.shape[1]
+        seen = torch.ones(1, length, length, dtype=torch.bool).tril()
     cache = shared.cache(len(trees))
     masks: Masks | None = None
     if seen is not None:
         of_keys = torch.cat([torch.arange(before).expand(len(trees), -1), positions], dim=1).to(device)
         masks = layer_masks(model.config, seen.to(device), positions.to(device), of_keys)
+    if products and isinstance(masks, torch.Tensor):
+        masks = bias_of(masks)
     hidden = model.base_model(
         input_ids=tokens.to(device),
         attention_mask=masks,

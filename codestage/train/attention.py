@@ -7,12 +7,10 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
 
-PRODUCTS, FLEX = "codestage_products", "codestage_flex"
-"""Names under which the two functions are known to Transformers."""
+from codestage.attention import PRODUCTS, bias_of
 
-
-QUERIES, MOST_PIECES = 64, 8
-"""Queries computed at once, at least; pieces that a row is cut into, at most."""
+FLEX = "codestage_flex"
+"""The name under which `blocks_attention` is known to Transformers."""
 
 
 def attention_for(device: torch.device) -> str:
@@ -32,9 +30,7 @@ def document_bias(documents: Tensor) -> Tensor:
 
     Made once for all layers: inside a compiled graph each layer would make it again.
     """
-    seen = document_mask(documents)
-    nothing = torch.zeros((), dtype=torch.bfloat16, device=seen.device)
-    return torch.where(seen, nothing, float("-inf"))
+    return bias_of(document_mask(documents))
 
 
 def seen_in(documents: Tensor) -> "Tensor | BlockMask":
@@ -50,37 +46,6 @@ def document_blocks(documents: Tensor) -> BlockMask:
 
     rows, length = documents.shape
     return create_block_mask(may_look, rows, None, length, length, device=documents.device)
-
-
-def products_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention as plain products with a bias `[batch, 1, seq, seq]`; softmax in float32.
-
-    On CPU the backward pass of `scaled_dot_product_attention` in bf16 took 47 % of a small model's step
-    in a profile; benchmarks/train_speed.py compares whole loops.
-    """
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rows, heads, length = query.shape[:3]
-    query, key, value = (x.contiguous().flatten(0, 1) for x in (query, key, value))
-    size = max(QUERIES, -(-length // MOST_PIECES))
-    found = []
-    for first in range(0, length, size):  # what stands behind a piece's last query is not looked at
-        stop = min(first + size, length)
-        scores = query[:, first:stop] @ key[:, :stop].transpose(1, 2)
-        scores = scores.unflatten(0, (rows, heads)).float() * scale
-        weights = (scores + attention_mask[:, :, first:stop, :stop]).softmax(-1)
-        found.append(weights.to(value.dtype).flatten(0, 1) @ value[:, :stop])
-    return torch.cat(found, 1).unflatten(0, (rows, heads)).transpose(1, 2).contiguous(), None
 
 
 def blocks_attention(
@@ -105,5 +70,4 @@ def blocks_attention(
     return found.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(PRODUCTS, products_attention)
 AttentionInterface.register(FLEX, blocks_attention)

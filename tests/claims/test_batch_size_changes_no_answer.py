@@ -3,6 +3,7 @@
 The reference is Transformers alone: one request, one forward pass, no padding; `model.generate`.
 """
 
+import copy
 import random
 
 import pytest
@@ -184,3 +185,20 @@ def test_what_is_longer_than_the_context_is_scored_after_what_there_is_room_for(
     assert found.nats == pytest.approx(wanted, abs=1e-4)
     assert found.tokens == len(after)
     assert found.cut
+
+
+@pytest.mark.parametrize("before", ["", "Anna gave it to Tom. " * 12])
+def test_in_bf16_scores_are_those_of_float32_but_for_rounding(model, tokenizer, requests, before):
+    """On processors attention is computed otherwise then; texts go on as before."""
+    shared = [(before + context, choices) for context, choices in requests if len(context) < 60]
+    rough = copy.deepcopy(model).bfloat16()
+    exact, found = (Backend(m, tokenizer).loglikelihoods(shared) for m in (model, rough))
+    errors = [
+        abs(one.nats - other.nats) / other.tokens
+        for some, others in zip(exact, found, strict=True)
+        for one, other in zip(some, others, strict=True)
+    ]
+    assert max(errors) < 0.2
+    assert sum(errors) / len(errors) < 0.03
+    assert rough.config._attn_implementation == model.config._attn_implementation == "sdpa"
+    assert Backend(rough, tokenizer).generate([shared[0][0]], max_new_tokens=3)[0].tokens <= 3

@@ -8,12 +8,12 @@ import torch
 from train_fixture import SEQ_LEN, SHAPE, batches, stage
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from codestage.attention import products_attention
 from codestage.train.attention import (
     blocks_attention,
     document_bias,
     document_blocks,
     document_mask,
-    products_attention,
 )
 from codestage.train.loss import PackedLoss
 from codestage.train.model import ModelPool, build_model
