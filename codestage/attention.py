@@ -1,8 +1,7 @@
 """Attention on processors, for training and for scoring: plain products over pieces of the queries.
 
-PyTorch's own bf16 kernel took 47 % of a small model's training step in a profile, most of it in the backward
-pass, and 22 % of the time of scoring, where the pieces need half of it: they skip what is to come.
-benchmarks/train_speed.py and benchmarks/evaluate.py compare whole runs.
+PyTorch's own bf16 kernel is slower there, most of all in the backward pass, and the pieces skip what is to
+come: benchmarks/train_speed.py and benchmarks/evaluate.py compare whole runs.
 """
 
 from typing import Any

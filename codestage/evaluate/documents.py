@@ -86,7 +86,7 @@ def _docs(task: Task, seed: int, data: Path | None) -> Iterator[Doc]:
             yield from convert(row for file in files for row in _parse(_text(file), file.name))
             return
         hub = task.data.get("hub")
-        if hub is None or (data is not None and not hub):
+        if hub is None:
             raise UserError(_absent(task, data))
         yield from CONVERTERS[hub.get("convert", task.data["convert"])](_hub_rows(task, hub, data))
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:

@@ -99,14 +99,11 @@ WORDLESS = tuple(c for c in CARRIERS if not re.search(r"\d|个|答案", c))
 
 
 def params():
-    xfail = pytest.mark.xfail(strict=True)
+    """The cases that are read rightly; those of `missed` are held by the next test."""
     return [
-        pytest.param(
-            case,
-            id=f"{case['output'][-60:]!r} for {case['gold']!r}",
-            marks=xfail if "missed" in case else (),
-        )
+        pytest.param(case, id=f"{case['output'][-60:]!r} for {case['gold']!r}")
         for case in CASES
+        if "missed" not in case
     ]
 
 
@@ -121,6 +118,14 @@ def test_an_answer_is_read_as_a_person_would(case):
     assert verdict == case["expected"], f"{answer}: {case['why']}"
     if "said" in case:
         assert same_answer(answer, case["said"], kind), f"{answer}: {case['why']}"
+
+
+def test_what_is_known_to_be_misread_still_is():
+    """Whoever mends one takes its `missed` out."""
+    for case in (c for c in CASES if "missed" in c):
+        answer, _ = read_output(case["output"], cot=case["cot"], kind=case["kind"])
+        wanted = case.get("said", case["gold"])
+        assert answer is None or not same_answer(answer, wanted, case["kind"])
 
 
 def test_there_are_enough_cases_of_each_kind_and_none_twice():
