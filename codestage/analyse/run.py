@@ -1,45 +1,39 @@
 """The whole analysis: records in, `effects.json` out. A pure function of the records."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codestage.analyse.arms import arm_rows
 from codestage.analyse.contrasts import Contrast, contrasts
-from codestage.analyse.effects import Parts, Test, holm, make_test, moderation, parts
+from codestage.analyse.mixed import block_means, fit, second_opinion
 from codestage.analyse.records import Records, read_records
-
-ALPHA = 0.05
-MARGINS = {"acc": 2.0, "prob": 2.0, "bpb": 0.05}
-"""Differences that nobody would act on: points for acc and prob, bits per byte for bpb."""
-SCALE = {"acc": 100.0, "prob": 100.0, "bpb": -1.0}
-"""Of effects: into points; bits per byte with the sign turned, so that positive is better everywhere."""
-UNITS = {"acc": "points", "prob": "points", "bpb": "bits"}
-
-Row = dict[str, Any]
+from codestage.analyse.rows import Row, effect_rows
+from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, places, six
+from codestage.analyse.sequential import sequential
+from codestage.analyse.shrink import shrink
 
 
 def analyse(folder: Path) -> dict[str, Any]:
     """Effects and arm means of the study in `folder`; see docs/formats.md for the form."""
     records = read_records(folder)
-    rows: list[Row] = []
+    asked, rows = contrasts(records.study), []
     last = records.study["stages"][-1]
     for metric in MARGINS:
-        for stage, cot in _places(records, metric):
-            asked = [
-                c
-                for c in contrasts(records.study)
-                if c.cot is None and (stage == last or c.family == stage)
-            ]
-            rows += _effects(records, asked, stage=stage, cot=cot, metric=metric)
-        asked = [c for c in contrasts(records.study) if c.cot is not None]
-        rows += _effects(records, asked, stage=last, cot="off", metric=metric)
+        for stage, cot in places(records, metric):
+            here = [c for c in asked if c.cot is None and (stage == last or c.family == stage)]
+            rows += effect_rows(records, here, stage=stage, cot=cot, metric=metric)
+        modes = [c for c in asked if c.cot is not None]
+        rows += effect_rows(records, modes, stage=last, cot="off", metric=metric)
+    _second_opinions(records, asked, rows)
+    _shrunk(rows, records.study["stages"])
     arms = [
         row
         for metric in MARGINS
-        for stage, cot in _places(records, metric)
-        for row in _arm_means(records, stage=stage, cot=cot, metric=metric)
+        for stage, cot in places(records, metric)
+        for row in arm_rows(records, stage=stage, cot=cot, metric=metric)
     ]
     return {
         "study": records.study["name"],
@@ -48,163 +42,92 @@ def analyse(folder: Path) -> dict[str, Any]:
         "margins": MARGINS,
         "arms": arms,
         "effects": rows,
+        "sequential": _sequential(records, rows),
         "notes": _notes(records),
     }
 
 
-def _places(records: Records, metric: str) -> list[tuple[str, str]]:
-    """(stage, cot) pairs with scores of `metric`, in the study's order."""
-    found = {(s, c) for s, c, _, m in records.scores if m == metric}
-    cots = ["off", "supplied", "generated"]
-    return [(s, c) for s in records.study["stages"] for c in cots if (s, c) in found]
+def _second_opinions(records: Records, asked: Sequence[Contrast], rows: list[Row]) -> None:
+    """`mixed` of every row: (estimate, low, high, p) by the mixed model of the grid, or None.
 
-
-def _levels(records: Records, tasks: Sequence[str]) -> list[tuple[str, str, list[str]]]:
-    """(level, name, tasks): overall, each domain, each task."""
-    domains: dict[str, list[str]] = {}
-    for task in tasks:
-        domains.setdefault(records.domain(task), []).append(task)
-    return [
-        ("overall", "all tasks", list(tasks)),
-        *(("domain", name, members) for name, members in domains.items()),
-        *(("task", task, [task]) for task in tasks),
-    ]
-
-
-def _difference(
-    records: Records, contrast: Contrast, stage: str, cot: str, task: str, metric: str
-) -> np.ndarray | None:
-    """D `[seed, item]` of a contrast on a task; None if the task has no such scores."""
-    scores = records.scores.get((stage, cot, task, metric))
-    if contrast.cot is not None:
-        before = records.scores.get((stage, contrast.cot[0], task, metric))
-        after = records.scores.get((stage, contrast.cot[1], task, metric))
-        if before is None or after is None or before.shape != after.shape:
-            return None
-        scores = after - before
-    if scores is None:
-        return None
-    weights = np.array([contrast.weights.get(arm, 0.0) for arm in records.arms])
-    used = weights != 0
-    return np.tensordot(weights[used], scores[used], axes=1)
-
-
-def _effects(
-    records: Records, asked: Iterable[Contrast], *, stage: str, cot: str, metric: str
-) -> list[Row]:
-    """Rows of all contrasts at all levels for one stage, mode and metric."""
-    found: list[tuple[Contrast, str, str, Parts]] = []
-    for contrast in asked:
-        tasks = records.tasks(stage, cot, metric)
-        d = {t: _difference(records, contrast, stage, cot, t, metric) for t in tasks}
-        tasks = [t for t in tasks if d[t] is not None and records.domain(t) != contrast.outside]
-        levels = _levels(records, tasks)
-        for level, name, members in levels if contrast.outside is None else levels[:1]:
-            part = parts([d[t] for t in members], bounded=metric != "bpb")  # type: ignore[misc]
-            if part is not None:
-                found.append((contrast, level, name, part))
-    rows = []
-    for (contrast, level, name, _), test in zip(found, _tests(found), strict=True):
-        rows.append(_row(contrast, level, name, test, stage=stage, cot=cot, metric=metric))
-    _adjust(rows)
-    return rows
-
-
-def _tests(found: Sequence[tuple[Contrast, str, str, Parts]]) -> list[Test]:
-    """Tests with seeds' variances moderated within (family, level)."""
-    groups: dict[tuple[str, str], list[Parts]] = {}
-    for contrast, level, _, part in found:
-        groups.setdefault((contrast.family, level), []).append(part)
-    priors = {key: moderation(group) for key, group in groups.items()}
-    return [make_test(part, priors[c.family, level]) for c, level, _, part in found]
-
-
-def _row(
-    contrast: Contrast, level: str, name: str, test: Test, *, stage: str, cot: str, metric: str
-) -> Row:
-    scale = SCALE[metric]
-    low, high = sorted(scale * x for x in test.interval(ALPHA))
-    if contrast.cot is not None:
-        cot = contrast.cot[1]
-    return {
-        "contrast": contrast.name,
-        "label": contrast.label,
-        "family": contrast.family,
-        "level": level,
-        "name": name,
-        "metric": metric,
-        "stage": stage,
-        "cot": cot,
-        "estimate": _round(scale * test.estimate),
-        "low": _round(low),
-        "high": _round(high),
-        "p": _round(test.p),
-        "p_equivalent": _round(test.p_equivalent(MARGINS[metric] / abs(scale))),
-        "n_items": test.items,
-        "seeds": test.seeds,
-        "mde": _round(abs(scale) * test.detectable(ALPHA)),
-        "unit": UNITS[metric],
-    }
-
-
-def _adjust(rows: list[Row]) -> None:
-    """Holm within each family and level; then the verdict in one word."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    It is asked after the last stage: over all tasks, and in accuracy by domain too.
+    """
+    weights, grid = _grid_weights(records, asked)
+    last, options = records.study["stages"][-1], records.study["options"]
+    found: dict[tuple[str, ...], list[float | None]] = {}
+    for metric in MARGINS if len(weights) else ():
+        for stage, cot in [(s, c) for s, c in places(records, metric) if s == last]:
+            for level, name, members in levels(records, records.tasks(stage, cot, metric)):
+                if level == "task" or (level == "domain" and (metric, cot) != ("acc", "off")):
+                    continue
+                blocks = block_means([records.scores[stage, cot, t, metric][grid] for t in members])
+                fitted = None if blocks is None else fit(blocks, [len(options[s]) for s in options])
+                if fitted is None:
+                    continue
+                test = second_opinion(fitted, np.array(list(weights.values())))
+                low, high = (SCALE[metric] * end for end in test.interval(ALPHA))
+                for i, contrast in enumerate(weights):
+                    ends = sorted((float(low[i]), float(high[i])))
+                    told = [SCALE[metric] * float(test.estimate[i]), *ends, float(test.p[i])]
+                    found[contrast, level, name, metric, stage, cot] = [six(v) for v in told]
     for row in rows:
-        groups.setdefault((row["family"], row["level"]), []).append(row)
+        place = ("contrast", "level", "name", "metric", "stage", "cot")
+        row["mixed"] = found.get(tuple(row[key] for key in place))
+
+
+def _grid_weights(
+    records: Records, asked: Sequence[Contrast]
+) -> tuple[dict[str, list[float]], list[int]]:
+    """(contrast -> weights of the grid's arms, their numbers): of contrasts that the whole grid is seen for."""
+    grid = [a["name"] for a in records.study["arms"] if a["role"] == "grid"]
+    numbers = [records.arms.index(name) for name in grid]
+    if not records.ran(records.study["stages"][-1])[numbers].all():
+        return {}, numbers
+    inside = {
+        c.name: [c.weights.get(arm, 0.0) for arm in grid]
+        for c in asked
+        if c.cot is None and c.outside is None and set(c.weights) <= set(grid)
+    }
+    return inside, numbers
+
+
+def _shrunk(rows: list[Row], families: Sequence[str]) -> None:
+    """`shrunk` of every row: (mean, low, high) of a task's effect drawn towards those of the other tasks."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        row["shrunk"] = None
+        if row["level"] == "task" and row["family"] in families and row["high"] > row["low"]:
+            key = tuple(row[k] for k in ("contrast", "metric", "stage", "cot"))
+            groups.setdefault(key, []).append(row)
     for group in groups.values():
-        for row, p in zip(group, holm([r["p"] for r in group]), strict=True):
-            row["p_adjusted"] = _round(p)
-            row["verdict"] = verdict(row)
+        if len(group) < 3:
+            continue
+        # An interval of few seeds is wider than two standard errors: the error that gives its width.
+        errors = np.array([row["high"] - row["low"] for row in group]) / 3.92
+        estimates = np.array([row["estimate"] for row in group])
+        scale = 5 * MARGINS[group[0]["metric"]]
+        for row, *told in zip(group, *shrink(estimates, errors, scale=scale, alpha=ALPHA), strict=True):
+            row["shrunk"] = [six(float(v)) for v in told]
 
 
-def verdict(row: Mapping[str, Any]) -> str:
-    """up | down (a difference), equivalent (within the margin), or open (cannot be told)."""
-    if row["p_adjusted"] < ALPHA:
-        return "up" if row["estimate"] > 0 else "down"
-    return "equivalent" if row["p_equivalent"] < ALPHA else "open"
+def _sequential(records: Records, rows: list[Row]) -> dict[str, Any] | None:
+    """Of a study whose seeds were added until it was resolved: intervals and p that allow for having looked.
 
-
-def _arm_means(records: Records, *, stage: str, cot: str, metric: str) -> list[Row]:
-    """Mean of every arm at every level, with its interval, and whether it is above chance."""
-    rows: list[Row] = []
-    tasks = records.tasks(stage, cot, metric)
-    for level, name, members in _levels(records, tasks):
-        chance = float(np.mean([records.chance(t) for t in members]))
-        group: list[Row] = []
-        found = []
-        for a, arm in enumerate(records.arms):
-            part = parts([records.scores[stage, cot, t, metric][a] for t in members])
-            if part is not None:
-                found.append((arm, part))
-        prior = moderation([part for _, part in found])
-        for arm, part in found:
-            test = make_test(part, prior)
-            low, high = test.interval(ALPHA)
-            row = {
-                "arm": arm,
-                "stage": stage,
-                "cot": cot,
-                "level": level,
-                "name": name,
-                "metric": metric,
-                "mean": _round(test.estimate),
-                "low": _round(low),
-                "high": _round(high),
-                "n_items": test.items,
-                "seeds": test.seeds,
-                "chance": None,
-                "above_chance": None,
-            }
-            if metric == "acc":
-                row |= {"chance": _round(chance), "p_chance": test.p_above(chance)}
-            group.append(row)
-        if metric == "acc":
-            for row, p in zip(group, holm([r["p_chance"] for r in group]), strict=True):
-                row["p_chance"] = _round(p)
-                row["above_chance"] = p < ALPHA
-        rows += group
-    return rows
+    They take the place of those of a fixed number of seeds in the rows that decided.
+    """
+    if not records.study.get("until"):
+        return None
+    found = sequential(records, alpha=ALPHA, margin=MARGINS["acc"])
+    decided = {c["contrast"]: c for c in found["contrasts"]}
+    place = (found["stage"], found["cot"], found["metric"], "overall")
+    for row in rows:
+        told = decided.get(row["contrast"])
+        if told is None or tuple(row[k] for k in ("stage", "cot", "metric", "level")) != place:
+            continue
+        shared = min(1.0, told["p"] * len(decided))
+        row |= {"low": told["low"], "high": told["high"], "p": told["p"], "p_adjusted": six(shared)}
+        row["verdict"] = told["state"]
+    return found
 
 
 def _notes(records: Records) -> list[str]:
@@ -214,13 +137,11 @@ def _notes(records: Records) -> list[str]:
         notes.append(
             "One seed: intervals cover the choice of items only, not how runs differ by chance."
         )
-    unknown = {k: int(np.isnan(v).sum()) for k, v in records.scores.items()}
-    for (stage, cot, task, metric), count in sorted(unknown.items()):
-        if count:
-            notes.append(f"{task} ({metric}, {stage}, {cot}): {count} scores are unknown, left out.")
+    if records.study.get("until"):
+        notes.append(
+            "Seeds were added until the questions over all tasks were settled. Their intervals and p allow for "
+            "that; those of single domains, tasks and other questions are of a fixed number of seeds and do not."
+        )
+    for (stage, cot, task, metric), count in sorted(records.unknown.items()):
+        notes.append(f"{task} ({metric}, {stage}, {cot}): {count} scores are unknown, left out.")
     return notes
-
-
-def _round(value: float) -> float | None:
-    """Six significant digits, so that the file does not change with the last bit; NaN is null."""
-    return None if not np.isfinite(value) else float(f"{value:.6g}")

@@ -1,5 +1,7 @@
 """Estimates and tests: against SciPy and statsmodels, and by simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -68,7 +70,7 @@ def test_moderated_intervals_hold_the_truth_and_are_narrower():
     widths, widths_alone = [], []
     for _ in range(300):
         many = [parts(simulated(rng, tasks=1)) for _ in range(12)]
-        prior = moderation(many)
+        prior = moderation(np.array([float(p.seed_variance) for p in many]), 3)
         for part in many:
             test, plain = make_test(part, prior), make_test(part)
             total += 1
@@ -83,7 +85,7 @@ def test_moderated_intervals_hold_the_truth_and_are_narrower():
 def test_moderation_gives_back_the_common_size_where_all_are_alike():
     rng = np.random.default_rng(5)
     many = [parts([rng.normal(0, 0.05, (3, 1)) + np.zeros((3, 40))]) for _ in range(400)]
-    size, weight = moderation(many)
+    size, weight = moderation(np.array([float(p.seed_variance) for p in many]), 3)
     assert size == pytest.approx(0.05**2, rel=0.3)
     assert weight > 4
 
@@ -96,12 +98,47 @@ def test_detectable_effects_are_found_about_four_times_in_five():
     assert 0.73 < np.mean(found) < 0.87
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_difference_and_no_harm_are_seldom_claimed_at_the_margin(seeds):
+    """The truth is harm of just the margin: both claims would be wrong."""
+    rng = np.random.default_rng(8)
+    margin, sizes = 0.02, {"seeds": seeds, "items": 2000, "seed_sd": 0.002 if seeds > 1 else 0.0}
+    tests = [make_test(parts(simulated(rng, effect=-margin, tasks=1, **sizes))) for _ in range(800)]
+    assert np.mean([t.p_equivalent(margin) < 0.05 for t in tests]) <= 0.075
+    assert 0.01 <= np.mean([t.p_above(-margin) < 0.05 for t in tests]) <= 0.075
+
+
+def test_many_contrasts_at_once_are_each_as_if_alone():
+    rng = np.random.default_rng(9)
+    tasks = [rng.normal(0, 1, (5, 3, 40)), rng.normal(0, 1, (5, 3, 60))]
+    tasks[0][2, 1, 7] = np.nan
+    together = make_test(parts(tasks))
+    for i in range(5):
+        alone = make_test(parts([d[i] for d in tasks]))
+        assert together.p[i] == pytest.approx(alone.p, rel=1e-9)
+        assert [end[i] for end in together.interval(0.05)] == pytest.approx(alone.interval(0.05))
+
+
+def test_p_and_interval_say_the_same():
+    """p is 5 % just where the 95 % interval ends, whatever the parts."""
+    rng = np.random.default_rng(10)
+    for seeds, seed_sd in ((2, 0.01), (3, 0.001), (3, 0.2), (8, 0.03)):
+        part = parts(simulated(rng, seeds=seeds, seed_sd=seed_sd))
+        low, high = make_test(part).interval(0.05)
+        for end in (low, high):
+            moved = make_test(replace(part, estimate=part.estimate - end))
+            assert moved.p == pytest.approx(0.05, rel=1e-6)
+
+
 def test_unknown_items_are_left_out_and_a_task_without_any_has_no_test():
     d = np.random.default_rng(7).normal(0, 1, (3, 20))
     hurt = d.copy()
     hurt[1, 4] = np.nan
-    assert parts([hurt]) == parts([np.delete(d, 4, axis=1)])
-    assert parts([np.full((3, 20), np.nan)]) is None
+    left, whole = parts([hurt]), parts([np.delete(d, 4, axis=1)])
+    assert left.items == 19
+    assert make_test(left).interval(0.05) == pytest.approx(make_test(whole).interval(0.05))
+    nothing = make_test(parts([np.full((3, 20), np.nan)]))
+    assert np.isnan([nothing.estimate, nothing.p, *nothing.interval(0.05)]).all()
 
 
 def test_no_difference_at_all_is_p_one_and_equivalent():
