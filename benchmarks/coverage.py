@@ -1,7 +1,11 @@
-"""How often 95 % intervals hold the truth, when a small part of the variance is known to few seeds.
+"""How often 95 % intervals hold the truth with few seeds, and what looking after every seed costs.
 
-An estimate's variance has a part from `seeds` seeds and a part from 400 items; `share` is the seeds' part of it.
+First: an estimate's variance has a part from `seeds` seeds and a part from 400 items; `share` is the seeds' part of it.
 Satterthwaite's degrees of freedom beside the weighted t values that codestage uses (analyse/effects.py).
+
+Then: seeds are added until the interval of one of three contrasts excludes zero (analyse/sequential.py), to 12 at most. False findings
+of that and of a t test that is looked at as often; seeds until an effect is found, by its size in standard deviations
+of one seed's difference; and the width of the interval by g, the variance of the effects expected.
 
     python benchmarks/coverage.py
 """
@@ -11,7 +15,11 @@ import json
 import numpy as np
 from scipy import stats
 
+from codestage.analyse.sequential import SEEDS_SHARE, half_width
+
 DRAWS, ITEMS = 40_000, 400
+CONTRASTS, MOST = 3, 12
+"""Contrasts that share the error rate, and seeds at most, as in a study of two stages."""
 
 
 def coverage(rng: np.random.Generator, seeds: int, share: float) -> tuple[float, float]:
@@ -26,6 +34,50 @@ def coverage(rng: np.random.Generator, seeds: int, share: float) -> tuple[float,
     return float(one.mean()), float((error < weighted / np.sqrt(total)).mean())
 
 
+def looked_at(rng: np.random.Generator, effect: float, most: int, draws: int = 20_000) -> np.ndarray:
+    """t after each number of seeds from 2 on `[draw, look]`, of effects in standard deviations."""
+    count = np.arange(1, most + 1)
+    x = rng.normal(effect, 1.0, (draws, most))
+    means = x.cumsum(axis=1) / count
+    sd = np.sqrt(((x**2).cumsum(axis=1) - count * means**2)[:, 1:] / (count[1:] - 1))
+    return means[:, 1:] / sd * np.sqrt(count[1:])
+
+
+def sequential(rng: np.random.Generator) -> dict[str, object]:
+    """False findings, seeds needed, widths; printed as they come."""
+    alpha = SEEDS_SHARE * 0.05 / CONTRASTS
+    errors = {}
+    for most in (5, 12, 30):
+        t, counts = looked_at(rng, 0.0, most), np.arange(2, most + 1)
+        reach = np.array([half_width(n, 0.05) * n**0.5 for n in counts])
+        fixed = (2 * stats.t.sf(np.abs(t), counts - 1)).min(axis=1) < 0.05
+        ours = (np.abs(t) > reach).any(axis=1)
+        errors[str(most)] = {"t_test": float(fixed.mean()), "always_valid": float(ours.mean())}
+        print(
+            f"up to {most:2} seeds: false findings t test {fixed.mean():.1%}, always valid {ours.mean():.1%}"
+        )
+    found = {}
+    for effect in (1, 1.5, 2, 3, 5, 8):
+        t, counts = looked_at(rng, effect, MOST), np.arange(2, MOST + 1)
+        beyond = np.abs(t) > [half_width(n, alpha) * n**0.5 for n in counts]
+        first = np.where(beyond.any(axis=1), counts[beyond.argmax(axis=1)], MOST)
+        by_six, in_all = beyond[:, :5].any(axis=1).mean(), beyond.any(axis=1).mean()
+        found[str(effect)] = {
+            "seeds": float(first.mean()),
+            "by_6": float(by_six),
+            "by_12": float(in_all),
+        }
+        print(
+            f"effect {effect:3} sd: {first.mean():4.1f} seeds; found by 6: {by_six:.0%}, by 12: {in_all:.0%}"
+        )
+    widths = {}
+    for g in (1, 4, 9, 25, 100):
+        row = [round(half_width(n, alpha, g), 2) for n in (4, 5, 6, 8, 12)]
+        widths[str(g)] = [None if w == float("inf") else w for w in row]
+        print(f"g {g:3}: half-width with 4, 5, 6, 8, 12 seeds: {', '.join(map(str, row))} sd")
+    return {"errors": errors, "found": found, "widths": widths}
+
+
 def main() -> None:
     rng = np.random.default_rng(0)
     result: dict[str, object] = {}
@@ -38,6 +90,7 @@ def main() -> None:
             for n, (lo, hi) in zip(("Satterthwaite", "weighted t"), ends, strict=True)
         )
         print(f"{seeds:2} seeds: {told}")
+    result["sequential"] = sequential(rng)
     print(json.dumps(result))
 
 

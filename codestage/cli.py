@@ -6,6 +6,7 @@ that `codestage --help` answers at once.
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,24 @@ def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     for row in rows:
         table.add_row(*[Text("–" if cell is None else str(cell)) for cell in row])
     Console().print(table)
+
+
+def show_effects(effects: dict[str, Any], most: int = 30) -> None:
+    """Accuracy over all tasks after the last stage: what the report begins with."""
+    last = [e["stage"] for e in effects["effects"]][-1:]
+    found = [
+        e
+        for e in effects["effects"]
+        if (e["level"], e["metric"], e["cot"], [e["stage"]]) == ("overall", "acc", "off", last)
+    ]
+    rows = [
+        [e["label"], f"{e['estimate']:+.1f}", f"{e['low']:+.1f} to {e['high']:+.1f}", f"{e['p_adjusted']:.3f}", e["verdict"]]
+        for e in found[:most]
+    ]  # fmt: skip
+    columns = ["accuracy over all tasks, points", "estimate", "95 %", "adjusted p", "verdict"]
+    show_table("", columns, rows)
+    if len(found) > most:
+        print(f"and {len(found) - most:,} more, in tables/effects.csv")
 
 
 def results_folder(path: Path) -> Path:
@@ -105,11 +124,16 @@ def tasks(as_json: Json = False) -> None:
 
 
 @app.command()
-def plan(study: StudyArg, as_json: Json = False) -> None:
+def plan(
+    study: StudyArg,
+    pilot: Annotated[Path | None, typer.Option(help="a finished study to take variances from")] = None,
+    as_json: Json = False,
+) -> None:
     """What a study would cost and could detect, before anything is spent."""
+    from codestage.engine.plan import detectable_lines
     from codestage.engine.plan import plan as make_plan
 
-    answer = make_plan(study)
+    answer = make_plan(study, pilot=results_folder(pilot) if pilot else None)
     if as_json:
         show_json(answer)
         return
@@ -124,12 +148,9 @@ def plan(study: StudyArg, as_json: Json = False) -> None:
     ]
     show_table(f"plan of {study}", ["", "value"], [list(row) for row in shown])
     print()
-    mde = answer["minimum_detectable_effect"]
-    show_table(
-        "minimum detectable effect (80 % power)",
-        ["level", "name", "points"],
-        [[row["level"], row["name"], f"{row['points']:.1f}"] for row in mde["rows"]],
-    )
+    columns, rows, lines = detectable_lines(answer["minimum_detectable_effect"])
+    show_table("minimum detectable effect (80 % power)", columns, rows)
+    print(*lines, sep="\n")
     for warning in answer["warnings"]:
         print(f"warning: {warning}")
 
@@ -211,16 +232,25 @@ def run(
         int | None,
         typer.Option(help="with torchrun: processes that hold one copy of the model; default all"),
     ] = None,
+    until: Annotated[
+        Literal["resolved"] | None, typer.Option(help="add seeds where a contrast is still open")
+    ] = None,
+    max_seeds: Annotated[
+        int | None, typer.Option(help="with --until: most of an arm; default 12")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="with --until: tokens to train, as 50M")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="progress as JSON lines")] = False,
 ) -> None:
     """Run a study, or go on with it: whatever is finished already is not done again."""
     from codestage.engine.display import Display
     from codestage.engine.run import run as run_study
+    from codestage.engine.until import asked
 
-    folder = out or results_folder(study)
+    folder, limits = out or results_folder(study), asked(until, max_seeds, budget)
     with Display(as_json=as_json) as display:
+        show = display.event
         files = run_study(
-            study, folder, workers=workers, on_event=display.event, track=track, shard=shard
+            study, folder, workers=workers, on_event=show, track=track, shard=shard, until=limits
         )
     if files is None:
         return  # one of torchrun's processes that only helped to train
@@ -247,22 +277,76 @@ def status(folder: FolderArg, as_json: Json = False) -> None:
 
 
 @app.command()
-def report(folder: FolderArg, as_json: Json = False) -> None:
+def report(
+    folder: FolderArg,
+    beside: Annotated[str | None, typer.Option(help="published numbers: a CSV, or ma2024")] = None,
+    as_json: Json = False,
+) -> None:
     """Make the report again from the records, and show the effects."""
     from codestage.engine.results import rebuild
 
-    effects, files = rebuild(results_folder(folder))
+    effects, files = rebuild(results_folder(folder), beside=beside)
     if as_json:
         show_json(effects)
         return
-    rows = [
-        [e["label"], e["metric"], e["estimate"], e["low"], e["high"], e["p_adjusted"], e["verdict"]]
-        for e in effects["effects"]
-        if e["level"] == "overall"
-    ]
-    columns = ["effect, overall", "metric", "estimate", "low", "high", "adjusted p", "verdict"]
-    show_table("", columns, rows)
+    show_effects(effects)
     print(f"report: {files.html}")
+
+
+@app.command()
+def view(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR…", help="results folders, or study files; several compare"),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 0,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-browser", help="open the page in a browser here")
+    ] = False,
+) -> None:
+    """Look at studies in a browser, also while they run: a page for this machine alone."""
+    from codestage.engine.progress import status as read_status
+    from codestage.report.viewer.serve import serve
+
+    def ready(address: str, port: int) -> None:
+        print(
+            f"{address}\nCtrl-C ends it. From another machine, first ssh -N -L {port}:127.0.0.1:{port} THIS-ONE",
+            flush=True,
+        )
+
+    with suppress(KeyboardInterrupt):
+        places = [results_folder(folder) for folder in folders]
+        serve(places, read_status, port=port, ready=ready, open_browser=open_browser)
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR DIR …", help="results folders of studies, or their files"),
+    ],
+    out: Annotated[Path, typer.Option(help="folder to write")] = Path("comparison"),
+    as_json: Json = False,
+) -> None:
+    """Do studies of one design agree that differ in model family or size?"""
+    from codestage.report.comparison import write_comparison
+
+    found, files = write_comparison([results_folder(f) for f in folders], out)
+    if as_json:
+        show_json(found)
+        return
+    columns = ["effect, overall", "metric", "mean", "low", "high", "positive", "spread", "adjusted p"]
+    rows = [
+        [
+            e["label"], e["metric"], *(e["pooled"][k] for k in ("estimate", "low", "high")),
+            f"{e['signs']['positive']} of {e['signs']['signed']}",
+            e["differ"]["tau"], e["differ"]["p_adjusted"],
+        ]
+        for e in found["effects"]
+        if e["level"] == "overall" and e["pooled"] is not None
+    ]  # fmt: skip
+    show_table("", columns, rows)
+    print(f"page: {files.html}")
 
 
 @app.command("eval")
@@ -336,24 +420,19 @@ def export(
 
 @app.command()
 def audit(
-    table: Annotated[Path, typer.Argument(metavar="CSV", help="published accuracies")],
+    table: Annotated[str, typer.Argument(metavar="CSV", help="accuracies, or a shipped table: ma2024")],
     as_json: Json = False,
 ) -> None:
     """What published numbers can bear: which differences exceed sampling error."""
     from codestage.analyse.audit import audit as audit_table
+    from codestage.analyse.audit import sentences, table_rows
 
     answer = audit_table(table)
     if as_json:
         show_json(answer)
         return
-    columns = ["task", "table", "from", "to", "points", "n", "items", "z", "p_adjusted", "n_needed"]
-    rows = [[row[c] for c in columns] for row in answer["differences"]]
-    show_table(f"audit of {table}", columns, rows)
-    tested = len(rows) - answer["without_n"]
-    print(
-        f"{answer['larger_than_sampling_error']} of {tested} differences with a known n are larger than "
-        f"sampling error (Holm, 5 %); {answer['without_n']} have no n"
-    )
+    show_table(f"audit of {table}", *table_rows(answer))
+    print(*sentences(answer), sep="\n")
 
 
 @app.command()

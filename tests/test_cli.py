@@ -197,3 +197,42 @@ def test_cleaning_is_counted_in_the_sources_ledger(call, study, tmp_path):
     ledger = next(row for row in json.loads(out) if row["source"] == "prose")
     assert ledger["removed"] == {"bad row": 1, "length": 1, "quality": 1, "exact duplicate": 2}
     assert (ledger["read"], ledger["kept"]) == (64, 60)
+
+
+def test_plan_tells_what_each_seed_buys_and_takes_a_pilot(call, study, tmp_path):
+    from records_fixture import write
+
+    code, out, err = call("plan", study, "--json")
+    assert code == 0, err
+    answer = json.loads(out)["minimum_detectable_effect"]
+    assert {row["from"] for row in answer["rows"]} == {"assumed"}
+    assert answer["rows"][0]["by_seeds"].keys() == {"2", "3", "5", "8"}
+    assert answer["unresolvable"], "four items resolve nothing"
+    code, out, _ = call("plan", study)
+    assert code == 0
+    assert "never below" in out
+    assert "by themselves they can resolve nothing" in out
+    code, out, err = call("plan", study, "--pilot", write(tmp_path / "pilot", items=20))
+    assert code == 0, err
+    assert "not in the pilot, so their variances are assumed" in out
+    code, _, err = call("plan", study, "--pilot", tmp_path / "nowhere")
+    assert (code, "nowhere" in err) == (2, True)
+
+
+def test_limits_of_a_run_that_has_none_are_refused(call, study):
+    code, _, err = call("run", study, "--budget", "5M")
+    assert code == 2
+    assert "give --until resolved as well" in err
+    code, _, err = call("run", study, "--until", "resolved", "--max-seeds", "1")
+    assert code == 2
+    assert "tiny.yaml:4" in err
+    assert os.listdir(study.parent) == ["tiny.yaml"]
+
+
+def test_a_table_that_ships_is_audited_by_name(call):
+    code, out, err = call("audit", "ma2024", "--json")
+    assert code == 0, err
+    assert json.loads(out)["not_tested"][0]["task"] == "MBPP"
+    assert "E-KAR" in call("audit", "ma2024")[1]
+    code, _, err = call("audit", "ma2042")
+    assert (code, "ma2024" in err) == (2, True)

@@ -62,7 +62,8 @@ def _sides(
     """Grid arms with code at `stage`, and those with its first option; other stages as `fixed`."""
     base = study["options"][stage][0]
     arms = [a for a in _grid(study) if all(a["factors"][k] == v for k, v in fixed.items())]
-    code = [a for a in arms if a["factors"][stage] in study["code_options"][stage]]
+    foreign = set(study["code_options"][stage])
+    code = [a for a in arms if a["factors"][stage] in foreign]
     return code, [a for a in arms if a["factors"][stage] == base]
 
 
@@ -90,22 +91,24 @@ def _interactions(study: Mapping[str, Any]) -> Iterator[Contrast]:
 
 
 def _simple_effects(study: Mapping[str, Any]) -> Iterator[Contrast]:
-    """Code at one stage with every other stage on its first option."""
-    if len(study["stages"]) < 2:
-        return
+    """One option of one stage against the first, with every other stage on its first option."""
     for stage in study["stages"]:
+        if len(study["stages"]) == 1 and len(study["code_options"][stage]) < 2:
+            continue  # that is the main effect
         fixed = {s: study["options"][s][0] for s in study["stages"] if s != stage}
         told = ", ".join(f"{o} at {s}" for s, o in fixed.items())
-        for option in study["code_options"][stage]:
-            code, base = _sides(study, stage, **fixed)
-            code = [arm for arm in code if arm["factors"][stage] == option]
-            if code and base:
-                yield Contrast(
-                    f"{option}@{stage}|{told}",
-                    f"{option} against {study['options'][stage][0]} at {stage}, with {told}",
-                    "simple",
-                    _difference(code, base),
-                )
+        code, base = _sides(study, stage, **fixed)
+        by_option: dict[str, list[Mapping[str, Any]]] = {}
+        for arm in code:
+            by_option.setdefault(arm["factors"][stage], []).append(arm)
+        for option, arms in by_option.items() if base else ():
+            against = f"{option} against {study['options'][stage][0]} at {stage}"
+            yield Contrast(
+                f"{option}@{stage}|{told}" if told else f"{option}@{stage}",
+                f"{against}, with {told}" if told else against,
+                "simple",
+                _difference(arms, base),
+            )
 
 
 def _schedules(study: Mapping[str, Any]) -> Iterator[Contrast]:

@@ -16,7 +16,8 @@ Key = tuple[str, str, str, str]
 """(stage, cot, task, metric)"""
 METRICS = ("acc", "prob", "bpb")
 """Metrics that effects are asked of."""
-WORDS = ("arm", "stage", "cot", "task", "metric", "item")
+KEY = ("stage", "cot", "task", "metric")
+WORDS = ("arm", *KEY, "item")
 BATCH = 1 << 20
 """Rows decoded at once."""
 
@@ -79,6 +80,7 @@ class _Words:
     def __init__(self, known: Sequence[str] = ()) -> None:
         self.numbers = {word: i for i, word in enumerate(known)}
         self.closed = bool(known)
+        self.last: tuple[pa.Array, np.ndarray] | None = None
 
     def codes(self, column: pa.Array) -> np.ndarray:
         """The number of each row's word.
@@ -86,11 +88,15 @@ class _Words:
         Raises:
             ValueError: for a word that is not among the known ones, where these are given.
         """
-        words = column.dictionary.to_pylist()
+        if self.last is None or not column.dictionary.equals(self.last[0]):
+            self.last = column.dictionary, self._table(column.dictionary.to_pylist())
+        return np.asarray(self.last[1][column.indices.to_numpy()])
+
+    def _table(self, words: list[str]) -> np.ndarray:
         if self.closed and (strange := [w for w in words if w not in self.numbers]):
             raise ValueError(f"arm {strange[0]!r} is not in study.json")
         table = [self.numbers.setdefault(word, len(self.numbers)) for word in words]
-        return np.array(table, dtype=np.int64)[column.indices.to_numpy()]
+        return np.array(table, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -105,66 +111,58 @@ class _Reader:
         self.seeds = np.array(seeds, dtype=np.int64)
 
     def read(self) -> tuple[dict[Key, np.ndarray], dict[Key, int]]:
-        groups, place, size = self._items()
-        keys = np.array(sorted(groups), dtype=np.int64)
-        lengths = size[[groups[int(key)] for key in keys]]
-        per_item = int(np.prod(self.shape))
-        base = np.concatenate([[0], np.cumsum(lengths * per_item)]).astype(np.int64)
+        place, size, keys = self._items()
+        number = np.full([len(self.words[c]) for c in KEY], -1, dtype=np.int64)
+        number[tuple(keys.T)] = np.arange(len(keys))
+        lengths = size[keys[:, 2]]
+        base = np.concatenate([[0], np.cumsum(lengths * int(np.prod(self.shape)))]).astype(np.int64)
         values = np.full(base[-1], np.nan, dtype=np.float32)
         unknown = np.zeros(len(keys), dtype=np.int64)
         for codes, batch in self._batches([*WORDS, "seed", "value"]):
-            group = self._group(codes)
-            wanted = np.isin(group, keys)
-            at = np.searchsorted(keys, group[wanted])
+            at = number[tuple(codes[c] for c in KEY)]
             run = codes["arm"] * self.shape[1] + self._seed(batch["seed"])
-            task, item = codes["task"][wanted], codes["item"][wanted]
-            score = batch["value"].to_numpy(zero_copy_only=False).astype(np.float32)[wanted]
-            values[base[at] + run[wanted] * lengths[at] + place[task, item]] = score
-            unknown += np.bincount(at[np.isnan(score)], minlength=len(keys))
-        names = {column: list(words.numbers) for column, words in self.words.items()}
-        result, missing = {}, {}
-        for i, number in enumerate(keys):
-            key = self._key(int(number), names)
-            result[key] = values[base[i] : base[i + 1]].reshape(*self.shape, -1)
-            missing[key] = int(unknown[i])
-        return result, {key: n for key, n in missing.items() if n}
+            item = place[codes["task"], codes["item"]]
+            score = batch["value"].to_numpy(zero_copy_only=False).astype(np.float32)
+            if not (at >= 0).all():
+                at, run, item, score = (x[at >= 0] for x in (at, run, item, score))
+            values[base[at] + run * lengths[at] + item] = score
+            if (missing := np.isnan(score)).any():
+                unknown += np.bincount(at[missing], minlength=len(keys))
+        names = [list(self.words[column].numbers) for column in KEY]
+        told: list[Key] = [
+            (names[0][s], names[1][c], names[2][t], names[3][m]) for s, c, t, m in keys.tolist()
+        ]
+        result = {
+            key: values[base[i] : base[i + 1]].reshape(*self.shape, -1) for i, key in enumerate(told)
+        }
+        return result, {key: int(n) for key, n in zip(told, unknown, strict=True) if n}
 
-    def _items(self) -> tuple[dict[int, int], np.ndarray, np.ndarray]:
-        """(group -> its task, place of every item in its task `[task, item]`, items of each task)."""
-        groups: dict[int, int] = {}
-        seen: set[int] = set()
-        for codes, _ in self._batches(["stage", "cot", "task", "metric", "item"]):
-            key = self._group(codes)
-            known = {number for name, number in self.words["metric"].numbers.items() if name in METRICS}
-            for number in np.unique(key):
-                if int(number) % 64 in known:
-                    groups[int(number)] = (int(number) >> 6) & 0xFFFF
-            pair = (codes["task"] << 32) | codes["item"]
-            seen.update(np.unique(pair[np.diff(pair, prepend=-1) != 0]).tolist())
-        tasks, items = len(self.words["task"]), len(self.words["item"])
-        found = np.zeros((tasks, items), dtype=bool)
-        pairs = np.array(sorted(seen), dtype=np.int64)
-        found[pairs >> 32, pairs & 0xFFFFFFFF] = True
-        return groups, np.cumsum(found, axis=1) - 1, found.sum(axis=1)
+    def _items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(place of every item in its task `[task, item]`, items of each task, keys `[key, 4]` that are asked for)."""
+        pairs: set[int] = set()
+        keys: set[int] = set()
+        for codes, _ in self._batches([*KEY, "item"]):
+            pairs.update(np.unique((codes["task"] << 32) | codes["item"]).tolist())
+            packed = codes["stage"]
+            for column in KEY[1:]:
+                packed = (packed << 16) | codes[column]
+            keys.update(np.unique(packed).tolist())
+        found = np.zeros((len(self.words["task"]), len(self.words["item"])), dtype=bool)
+        every = np.array(sorted(pairs), dtype=np.int64)
+        found[every >> 32, every & 0xFFFFFFFF] = True
+        asked = {self.words["metric"].numbers.get(name) for name in METRICS}
+        unpacked = [tuple(key >> shift & 0xFFFF for shift in (48, 32, 16, 0)) for key in sorted(keys)]
+        kept = np.array([k for k in unpacked if k[3] in asked], dtype=np.int64).reshape(-1, len(KEY))
+        return np.cumsum(found, axis=1) - 1, found.sum(axis=1), kept
 
     def _batches(self, columns: Sequence[str]) -> Iterator[tuple[dict[str, np.ndarray], pa.RecordBatch]]:
         for batch in self.file.iter_batches(BATCH, columns=list(columns)):
             yield {c: self.words[c].codes(batch[c]) for c in columns if c in WORDS}, batch
 
-    @staticmethod
-    def _group(codes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """One number for (stage, cot, task, metric): 6 bits of metric, 16 of task, 6 of mode, the stage."""
-        group = (codes["stage"] << 28) | (codes["cot"] << 22) | (codes["task"] << 6) | codes["metric"]
-        return np.asarray(group)
-
-    @staticmethod
-    def _key(group: int, names: Mapping[str, list[str]]) -> Key:
-        stage, cot = names["stage"][group >> 28], names["cot"][(group >> 22) & 63]
-        return stage, cot, names["task"][(group >> 6) & 0xFFFF], names["metric"][group & 63]
-
     def _seed(self, column: pa.Array) -> np.ndarray:
-        order = np.argsort(self.seeds)
-        seeds = column.to_numpy()
+        order, seeds = np.argsort(self.seeds), column.to_numpy()
+        if seeds.min() == seeds.max() and (same := np.flatnonzero(self.seeds == seeds[0])).size:
+            return same[:1]
         at = np.searchsorted(self.seeds[order], seeds).clip(max=len(order) - 1)
         if (strange := seeds[self.seeds[order][at] != seeds]).size:
             raise ValueError(f"seed {strange[0]} is not in study.json")

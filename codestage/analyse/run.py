@@ -15,6 +15,9 @@ from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, places, six
 from codestage.analyse.sequential import sequential
 from codestage.analyse.shrink import shrink
 
+WHOLE = (-100.0, 100.0)
+"""Points that a difference of two shares can have."""
+
 
 def analyse(folder: Path) -> dict[str, Any]:
     """Effects and arm means of the study in `folder`; see docs/formats.md for the form."""
@@ -125,7 +128,11 @@ def _sequential(records: Records, rows: list[Row]) -> dict[str, Any] | None:
         if told is None or tuple(row[k] for k in ("stage", "cot", "metric", "level")) != place:
             continue
         shared = min(1.0, told["p"] * len(decided))
-        row |= {"low": told["low"], "high": told["high"], "p": told["p"], "p_adjusted": six(shared)}
+        # Before two or three seeds nothing bounds the mean but the score itself.
+        low, high = (
+            e if e is not None else b for e, b in zip((told["low"], told["high"]), WHOLE, strict=True)
+        )
+        row |= {"low": low, "high": high, "p": told["p"], "p_adjusted": six(shared)}
         row["verdict"] = told["state"]
     return found
 

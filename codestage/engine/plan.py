@@ -1,13 +1,14 @@
 """What a study would cost and could detect, without touching its data."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from codestage.analyse.power import minimum_detectable
+from codestage.analyse.power import minimum_detectable, read_pilot
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
 from codestage.engine.graph import Supply, training_steps
@@ -25,8 +26,10 @@ UNKNOWN_ROWS = 10**9
 """Rows assumed of each source: sharing is planned before any is counted, as if all rows were full."""
 
 
-def plan(study_path: Path) -> dict[str, Any]:
+def plan(study_path: Path, *, pilot: Path | None = None) -> dict[str, Any]:
     """Arms, runs, steps, tokens, cost and detectable effect of a study, with and without sharing.
+
+    `pilot` is the folder of a finished study, whose tasks tell how much runs and items vary.
 
     Raises:
         UserError: anything wrong with the study that can be known before its data is read.
@@ -37,6 +40,8 @@ def plan(study_path: Path) -> dict[str, Any]:
         known = [n for n in (task["items"], study.evaluate.items) if n is not None]
         task["items"] = min(known) if known else None
     counted = [task for task in tasks if task["items"] is not None]
+    before = read_pilot(pilot) if pilot else None
+    mde = minimum_detectable(counted, seeds=len(study.seeds), pilot=before) if counted else None
     _check_paths(study, study_path)
     size = model_shape(study, study_path)
     arms, all_runs = expand(study), runs(study)
@@ -75,12 +80,45 @@ def plan(study_path: Path) -> dict[str, Any]:
         "hours_unshared": round(tokens_unshared * per_token / speed / 3600, 3),
         "flops_per_second": round(speed),
         "memory_gb": round(memory * cores / 1e9, 2),
-        "minimum_detectable_effect": minimum_detectable(counted, seeds=len(study.seeds))
-        if counted
-        else None,
+        "minimum_detectable_effect": mde,
         "arm_names": [arm.name for arm in arms],
-        "warnings": _warnings(study, tasks),
+        "warnings": _warnings(study, tasks, mde),
     }
+
+
+def detectable_lines(mde: Mapping[str, Any] | None) -> tuple[list[str], list[list[Any]], list[str]]:
+    """The detectable effects as people read them: columns, rows, and what stands under the table."""
+    if mde is None:
+        return [""], [], ["what could be detected is not known before the tasks are read"]
+    planned = mde["seeds"]
+    each = [
+        {planned: r["points"], planned + 1: r["points_one_seed_more"]}
+        | {int(n): points for n, points in r["by_seeds"].items()}
+        for r in mde["rows"]
+    ]
+    seeds = sorted(each[0])
+    columns = [
+        "",
+        "items",
+        *(f"{n} seeds" if n == planned else str(n) for n in seeds),
+        "never below",
+        "from",
+    ]
+    rows = [
+        [r["name"] if r["level"] != "domain" else f"{r['name']} (domain)", f"{r['items']:,}"]
+        + [f"{points[n]:.1f}" for n in seeds]
+        + [f"{r['floor']:.1f}", r["from"]]
+        for r, points in zip(mde["rows"], each, strict=True)
+    ]
+    told = mde["assumed"]
+    lines = [
+        "Points of accuracy between two arms. Never below: what these items allow with any number of seeds.",
+        f"Assumed: {told['seed_sd_points']:g} points from seed to seed, {told['items_that_differ']:.0%} of items "
+        f"differ, {told['of_these_on_every_seed']:.0%} of these on every seed.",
+    ]
+    if mde["pilot"] is not None and all(r["from"] == "pilot" for r in mde["rows"]):
+        lines.pop()
+    return columns, rows, lines
 
 
 def matmul_flops(size: int = 768, seconds: float = 0.1) -> float:
@@ -103,7 +141,7 @@ def _check_paths(study: Study, path: Path) -> None:
             raise UserError(f"{path}:{line}: source {name!r}: {error}") from None
 
 
-def _warnings(study: Study, tasks: list[dict[str, Any]]) -> list[str]:
+def _warnings(study: Study, tasks: list[dict[str, Any]], mde: Mapping[str, Any] | None) -> list[str]:
     found = []
     if unknown := [control for control in study.controls if control in MATCHED]:
         found.append(
@@ -122,4 +160,19 @@ def _warnings(study: Study, tasks: list[dict[str, Any]]) -> list[str]:
     small = [t["name"] for t in tasks if t["items"] is not None and t["items"] < 50]
     if small:
         found.append(f"under 50 items, so only large effects can be seen: {', '.join(small)}")
+    if mde is None:
+        return found
+    assumed = [r["name"] for r in mde["rows"] if r["level"] == "task" and r["from"] == "assumed"]
+    if mde["pilot"] is not None and assumed:
+        found.append(f"not in the pilot, so their variances are assumed: {', '.join(assumed)}")
+    if weak := [f"{t['name']} ({t['mend']})" for t in mde["unresolvable"] if not t["at_chance"]]:
+        found.append(
+            f"above {mde['plausible']} points, the largest gain of code reported, so by themselves they can resolve nothing "
+            f"as planned; what would do: {'; '.join(weak)}"
+        )
+    if lost := [t["name"] for t in mde["unresolvable"] if t["at_chance"]]:
+        found.append(
+            "at chance in every arm of the pilot, so that no number of items or seeds shows help or harm: "
+            + ", ".join(lost)
+        )
     return found

@@ -2,13 +2,15 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codestage.data.batches import Batches
 from codestage.engine.data_work import frozen_items
 from codestage.engine.graph import StageWork, arms_of
 from codestage.engine.store import Step, Store, disk_message, write_atomically
@@ -22,6 +24,10 @@ from codestage.study.models import ModelShape, parameters, train_flops_per_token
 from codestage.study.schema import Study
 
 CURVE_POINTS = 60
+"""Points kept of each learning curve."""
+ROW_GROUP = 1_000_000
+WINDOWS = 24
+"""Parts of a stage in which what it drew is told."""
 VALIDATION = pa.schema(
     [
         ("arm", pa.string()),
@@ -33,7 +39,6 @@ VALIDATION = pa.schema(
         ("loss", pa.float64()),
     ]
 )
-"""Points kept of each learning curve."""
 
 
 def write_records(
@@ -49,7 +54,7 @@ def write_records(
     out = store.root / "results"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        pq.write_table(_items(works, evaluations, store), out / "items.parquet")
+        _write_items(out / "items.parquet", works, evaluations, store)
         pq.write_table(_curves(works, store), out / "curves.parquet")
         if study.validation:
             pq.write_table(_validation(works, study, store), out / "validation.parquet")
@@ -63,11 +68,31 @@ def write_records(
     return out
 
 
+def _write_items(
+    path: Path,
+    works: Mapping[str, list[StageWork]],
+    evaluations: Mapping[str, Step],
+    store: Store,
+) -> None:
+    """The records of every run, stage by stage; shared checkpoints' records once for each run.
+
+    Written in groups of about a million rows, so that memory does not grow with the study.
+    """
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for table in _items(works, evaluations, store):
+            waiting.append(table)
+            if sum(map(len, waiting)) >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+
+
 def _items(
     works: Mapping[str, list[StageWork]], evaluations: Mapping[str, Step], store: Store
-) -> pa.Table:
-    """The records of every run, stage by stage; shared checkpoints' records once for each run."""
-    tables = []
+) -> Iterator[pa.Table]:
+    """A table for each run and stage that was evaluated."""
     for name, stages in works.items():
         tokens = 0
         for work in stages:
@@ -86,9 +111,8 @@ def _items(
             }
             for column, value in who.items():
                 field = SCHEMA.field(column)
-                table = table.append_column(field, pa.array([value] * len(table), field.type))
-            tables.append(table.select(SCHEMA.names))
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+                table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), len(table)))
+            yield table.select(SCHEMA.names)
 
 
 def _curves(works: Mapping[str, list[StageWork]], store: Store) -> pa.Table:
@@ -142,7 +166,7 @@ def _runs(
     study: Study, works: Mapping[str, list[StageWork]], store: Store, shape: ModelShape
 ) -> list[dict[str, Any]]:
     """What each run was to do and what its batches held."""
-    counted: dict[tuple[str, ...], dict[str, int]] = {}
+    counted: dict[tuple[str, ...], dict[str, list[int]]] = {}
     entries = []
     for name, stages in works.items():
         arm = stages[0].run.arm
@@ -150,7 +174,7 @@ def _runs(
         for work in stages:
             key = tuple(s.hash for s in work.segments)
             if key not in counted:
-                counted[key] = segment_batches(work.segments[-1], store).by_source()
+                counted[key] = _drawn(segment_batches(work.segments[-1], store))
             planned = dict.fromkeys(work.plan.names, 0)
             for phase in work.stage.phases:
                 for source, tokens in phase.by_source.items():
@@ -164,7 +188,8 @@ def _runs(
                     "kind": work.stage.kind,
                     "option": work.stage.option,
                     "tokens_planned": planned,
-                    "tokens_realised": counted[key],
+                    "tokens_realised": {name: sum(parts) for name, parts in counted[key].items()},
+                    "drawn": counted[key],
                     "epochs": {n: round(e, 4) for n, e in work.plan.epochs().items()},
                     "seconds": round(seconds, 1),
                     "flops": flops,
@@ -186,6 +211,14 @@ def _runs(
     return entries
 
 
+def _drawn(batches: Batches) -> dict[str, list[int]]:
+    """Tokens of each source in up to `WINDOWS` stretches of a stage, counted from the batches."""
+    n = min(WINDOWS, batches.n_batches)
+    cuts = [batches.n_batches * i // n for i in range(n + 1)]
+    parts = [batches.by_source(a, b) for a, b in pairwise(cuts)]
+    return {name: [part[name] for part in parts] for name in batches.names}
+
+
 def _study(
     study: Study,
     runs: Sequence[Run],
@@ -198,12 +231,12 @@ def _study(
     unshared = sum(w.stage.tokens for stages in works.values() for w in stages)
     return {
         "name": study.name,
-        "seeds": list(study.seeds),
+        "seeds": [*study.seeds, *sorted({run.seed for run in runs} - set(study.seeds))],
         "stages": list(study.stages),
         "options": {name: list(stage.options) for name, stage in study.stages.items()},
         "arms": [_told_arm(arm) for arm in arms_of(runs)],
         "domains": {name: source.domain for name, source in study.sources.items()},
-        "code_options": _code_options(study),
+        "code_options": code_options(study),
         "schedules": {
             name: {o: "phases" if len(spec.pieces(s.lr)) > 1 else "mix" for o, spec in s.options.items()}
             for name, s in study.stages.items()
@@ -275,7 +308,7 @@ def _told_tasks(study: Study, evaluations: Mapping[str, Step], store: Store) -> 
     ]
 
 
-def _code_options(study: Study) -> dict[str, list[str]]:
+def code_options(study: Study) -> dict[str, list[str]]:
     """Options of each stage that draw on a domain that its first option does not."""
     return {
         name: [
@@ -287,18 +320,22 @@ def _code_options(study: Study) -> dict[str, list[str]]:
     }
 
 
-def rebuild(folder: Path) -> tuple[dict[str, Any], Any]:
+def rebuild(folder: Path, *, beside: str | None = None) -> tuple[dict[str, Any], Any]:
     """Effects and report from the records in `folder`; no other part of the store is read.
 
+    `beside`: a file or the name of a shipped table of published numbers, to set beside the study's own.
+
     Raises:
-        UserError: if there are no records yet.
+        UserError: if there are no records yet, or `beside` cannot be read.
     """
+    from codestage.analyse.audit import audit
     from codestage.analyse.run import analyse
     from codestage.report.page import write_report
 
     results = folder / "results"
     if not (results / "items.parquet").exists():
         raise UserError(f"{folder}: no results yet; `codestage run STUDY` makes them")
+    published = audit(beside) if beside else None
     effects = analyse(folder)
     write_atomically(results / "effects.json", json.dumps(effects, indent=1, allow_nan=False))
-    return effects, write_report(folder, results)
+    return effects, write_report(folder, results, beside=published)

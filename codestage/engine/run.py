@@ -18,10 +18,11 @@ from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, gpus, run_steps
 from codestage.engine.model_steps import model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
-from codestage.engine.results import rebuild, write_records
+from codestage.engine.results import code_options, rebuild, write_records
 from codestage.engine.store import Step, Store
 from codestage.engine.together import Team, launched
 from codestage.engine.tracking import Tracker
+from codestage.engine.until import More, Until, check, settle
 from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import expand, runs
@@ -42,10 +43,12 @@ def run(
     on_event: OnEvent,
     track: str | None = None,
     shard: int | None = None,
+    until: Until | None = None,
 ) -> Any:
     """Run the study of `study_path` in `folder`, or go on with it; returns the report's files.
 
-    `track` names where learning curves go beside the records: tensorboard, wandb or trackio. Started by
+    `track` names where learning curves go beside the records: tensorboard, wandb or trackio. With `until`
+    seeds are added where a contrast is still open (`codestage.engine.until`). Started by
     torchrun, the first process does this and all train; the others return None. `shard` of them hold one
     copy of the model.
 
@@ -54,13 +57,13 @@ def run(
         RunError: something failed under way; what is finished stays finished.
     """
     if not launched():
-        return _run(study_path, folder, workers, on_event, track, run_steps)
+        return _run(study_path, folder, workers, on_event, track, until, run_steps)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
     team = Team(folder, shard)
     if not team.world.first:
         return team.follow()
     try:
-        return _run(study_path, folder, workers, on_event, track, team.run_steps)
+        return _run(study_path, folder, workers, on_event, track, until, team.run_steps)
     finally:
         team.dismiss()
 
@@ -71,9 +74,12 @@ def _run(
     workers: int | None,
     on_event: OnEvent,
     track: str | None,
+    until: Until | None,
     do: Callable[..., None],
 ) -> Any:
     study = load_study(study_path)
+    if until:
+        check(until, study, study_path, code_options(study))
     if any(task.answer == "code" for task in evaluation_tasks(study, study_path)):
         _check_sandbox(study, study_path)
     cores = len(psutil.Process().cpu_affinity() or [1])
@@ -90,11 +96,7 @@ def _run(
         progress = Progress(folder, study.name)
         doing = partial(do, store=store, workers=workers)
         try:
-            works, evaluations = _do_steps(study, study_path, store, doing, progress, on_event, tracker)
-            facts = _facts(study, store, data_steps(study, study_path), progress.seconds)
-            size = model_shape(study, study_path)
-            all_runs = [stages[0].run for stages in works.values()]
-            write_records(study, all_runs, works, evaluations, store, facts, size)
+            works = _do_steps(study, study_path, store, doing, progress, on_event, tracker, until)
             _, files = rebuild(folder)
             if tracker:
                 tracker.finish(works, store)
@@ -138,7 +140,10 @@ def _do_steps(
     progress: Progress,
     on_event: OnEvent,
     tracker: Tracker | None,
-) -> tuple[dict[str, list[StageWork]], dict[str, Step]]:
+    until: Until | None,
+) -> dict[str, list[StageWork]]:
+    """Data, training, evaluation, records."""
+
     def listener(event: str, step: Step, body: dict[str, Any]) -> None:
         progress.hear(event, step, body)
         if tracker:
@@ -154,19 +159,29 @@ def _do_steps(
     data = data_steps(study, study_path)
     model = model_step(study, study_path, model_shape(study, study_path))
     do([*data.all(), *([model] if model else [])])
-    works = plan_training(study, study_path, data, store)
-    segments = list(
-        {s.hash: s for stages in works.values() for w in stages for s in w.segments}.values()
-    )
-    evaluations = evaluation_steps(study, works, data)
-    do([*segments, *evaluations.values()])
-    return works, evaluations
+    lay_out = partial(plan_training, study, study_path, data, store)
+
+    def finish(works: dict[str, list[StageWork]]) -> dict[str, Step]:
+        segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
+        evaluations = evaluation_steps(study, works, data)
+        do([*segments.values(), *evaluations.values()])
+        facts = _facts(study, store, data, progress.seconds)
+        all_runs = [stages[0].run for stages in works.values()]
+        size = model_shape(study, study_path)
+        write_records(study, all_runs, works, evaluations, store, facts, size)
+        return evaluations
+
+    if until:
+        return settle(until, study, store.root, lay_out, finish)[0]
+    works = lay_out()
+    finish(works)
+    return works
 
 
 def plan_training(
-    study: Study, study_path: Path, data: DataSteps, store: Store
+    study: Study, study_path: Path, data: DataSteps, store: Store, more: More | None = None
 ) -> dict[str, list[StageWork]]:
-    """Lay out every run on the prepared data and share what can be shared.
+    """Lay out every run on the prepared data and share what can be shared; `more` are seeds of arms by name.
 
     Raises:
         UserError: if a source is too small for an arm's share.
@@ -180,7 +195,7 @@ def plan_training(
         rows = {n: shard.counts for n, shard in held.items()}
         supply[length] = Supply(rows, hashes, study.validation)
     size = model_shape(study, study_path)
-    all_runs = [match(study, run, measures, size) for run in runs(study)]
+    all_runs = [match(study, run, measures, size) for run in runs(study, more)]
     model = model_step(study, study_path, size)
     works = training_steps(all_runs, supply, size, max(lengths), model)
     epochs = {name: source.epochs for name, source in study.sources.items()}

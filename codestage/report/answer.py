@@ -30,20 +30,21 @@ WORDS = {
     "raised": "raised",
     "lowered": "lowered",
     "none": "practically none",
+    "spared": "no harm",
     "open": "not resolved",
     "unknown": "not measured",
 }
 
 
 def claim(effect: Effect | None) -> str:
-    """What may be said: raised, lowered, none, open, or unknown where a number is missing."""
+    """What may be said: raised, lowered, none, spared (harm is ruled out), open, or unknown where a number is missing."""
     if effect is None or effect.estimate is None or effect.low is None or effect.high is None:
         return "unknown"
     if effect.verdict == "up" and effect.low > 0:
         return "raised"
     if effect.verdict == "down" and effect.high < 0:
         return "lowered"
-    return "none" if effect.verdict == "equivalent" else "open"
+    return {"equivalent": "none", "not_worse": "spared"}.get(effect.verdict, "open")
 
 
 def place(family: str) -> str:
@@ -168,7 +169,7 @@ def _domains(view: View) -> Sentence | None:
         return None
     parts = [
         f"{WORDS[said]} in {listed(found[said])}"
-        for said in ("raised", "lowered", "none", "open", "unknown")
+        for said in ("raised", "lowered", "none", "spared", "open", "unknown")
         if said in found
     ]
     said = next(iter(found)) if len(found) == 1 else "open"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -173,6 +174,10 @@ class Strip:
     able: bool | None
 
 
+MOST_DOTS = 40
+"""Arms shown one by one in a strip; more are shown as a range."""
+
+
 def chance_plot(strips: Sequence[Strip], narrow: bool, gaps: Sequence[int] = ()) -> Figure:
     """A dot for each arm, a tick where chance is: which tasks the models could do at all."""
     names = [label(s.name) for s in strips]
@@ -182,14 +187,10 @@ def chance_plot(strips: Sequence[Strip], narrow: bool, gaps: Sequence[int] = ())
     axes = panel(figure, aside, 0.55, width - aside - 0.15, height)
     axes.set_ylim(len(strips) - 0.4, -0.6)
     for y, strip in enumerate(strips):
-        n = max(1, len(strip.means) - 1)
-        for i, (mean, colour) in enumerate(zip(strip.means, strip.colours, strict=True)):
-            if mean.mean is None:
-                continue
-            at = y + 0.5 * (i / n - 0.5)
-            if mean.low is not None and mean.high is not None:
-                axes.plot([100 * mean.low, 100 * mean.high], [at, at], color=colour, linewidth=0.8)
-            axes.plot([100 * mean.mean], [at], marker="o", markersize=2.6, color=colour)
+        if len(strip.means) > MOST_DOTS:
+            _spread(axes, y, strip)
+        else:
+            _dots(axes, y, strip)
         chance = next((m.chance for m in strip.means if m.chance is not None), None)
         if chance is not None:
             axes.plot([100 * chance] * 2, [y - 0.42, y + 0.42], color=INK, linewidth=1.6)
@@ -201,9 +202,28 @@ def chance_plot(strips: Sequence[Strip], narrow: bool, gaps: Sequence[int] = ())
     axes.set_xlim(-2, 102)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(
-        "score, % (dots: arms, with intervals; black tick: chance)"
-        if not narrow
-        else "score, % (dots: arms; black tick: chance)"
-    )
+    many = any(len(s.means) > MOST_DOTS for s in strips)
+    what = "line: all arms, thick: the middle half" if many else "dots: arms"
+    what += ", with intervals" if not (narrow or many) else ""
+    axes.set_xlabel(f"score, % ({what}; black tick: chance)")
     return figure
+
+
+def _dots(axes: Axes, y: int, strip: Strip) -> None:
+    n = max(1, len(strip.means) - 1)
+    for i, (mean, colour) in enumerate(zip(strip.means, strip.colours, strict=True)):
+        if mean.mean is None:
+            continue
+        at = y + 0.5 * (i / n - 0.5)
+        if mean.low is not None and mean.high is not None:
+            axes.plot([100 * mean.low, 100 * mean.high], [at, at], color=colour, linewidth=0.8)
+        axes.plot([100 * mean.mean], [at], marker="o", markersize=2.6, color=colour)
+
+
+def _spread(axes: Axes, y: int, strip: Strip) -> None:
+    scores = [100 * m.mean for m in strip.means if m.mean is not None]
+    if scores:
+        low, first, middle, third, high = np.percentile(scores, [0, 25, 50, 75, 100])
+        axes.plot([low, high], [y, y], color=CODE, linewidth=0.9)
+        axes.plot([first, third], [y, y], color=CODE, linewidth=3.2)
+        axes.plot([middle], [y], marker="o", markersize=3.2, color=CODE)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 Cell = str | int | float | None
+MOST_SHOWN = 300
+"""Rows of a table on the page; its CSV has all."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the answer. `claim` is raised, lowered, none, open or unknown."""
+    """One sentence of the answer. `claim` is raised, lowered, none, spared, open or unknown."""
 
     claim: str
     family: str

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from codestage.report.bands import schedule_bands
 from codestage.report.cells import option_colours
 from codestage.report.document import Chart, Section, Table
 from codestage.report.plots import (
@@ -18,7 +19,7 @@ from codestage.report.plots import (
     source_colours,
 )
 from codestage.report.questions import contrast_chart, question
-from codestage.report.records import Mean, Records
+from codestage.report.records import Curve, Mean, Records
 from codestage.report.tables import (
     cost_table,
     dose_table,
@@ -29,6 +30,8 @@ from codestage.report.tables import (
 from codestage.report.text import DASH, capital, count, duration, listed, plural, size
 from codestage.report.view import View
 
+MOST_DOSES, MOST_CURVES = 40, 60
+"""Bars and lines that a chart shows of one stage."""
 DASHES = ("-", "--", "-.", ":")
 
 
@@ -72,7 +75,7 @@ def reasoning(view: View) -> Section | None:
     if not charts:
         return None
     said = "Asked in up to three ways: for the answer alone; with correct steps supplied, which tells whether a model can use them; with steps that it has to write itself."
-    rest = [e for e in effects if e not in top]
+    rest = [e for e in effects if e.level != "overall"]
     tables = [effect_table("cot-effects", "Chain of thought: by domain and task", rest)] if rest else []
     return Section(
         "cot", "Chain of thought", (said,), charts=charts, tables=[*tables, status_table(records)]
@@ -150,12 +153,15 @@ def curves(records: Records) -> Section | None:
         {str(a["name"]): a for a in records.study["arms"]},
     )
     dashes = {o: DASHES[i % len(DASHES)] for i, o in enumerate(options[last])} if first != last else {}
+    by_arm: dict[tuple[str, str], list[Curve]] = {}
+    for curve in records.curves:
+        by_arm.setdefault((curve.arm, curve.stage), []).append(curve)
     stages: dict[str, list[Loss]] = {}
     seen: set[tuple[str, ...]] = set()
     data: list[tuple[str, str, str, float, float]] = []
     for stage in records.stages:
         for name, arm in arms.items():
-            parts = [c for c in records.curves if c.arm == name and c.stage == stage]
+            parts = by_arm.get((name, stage), [])
             prefix = (
                 stage,
                 *[arm["factors"][s] for s in records.stages[: records.stages.index(stage) + 1]],
@@ -166,7 +172,8 @@ def curves(records: Records) -> Section | None:
             tokens, loss = _mean_curve(parts)
             colour = colours.get(arm["factors"].get(first), "#56b4e9")
             dash = dashes.get(arm["factors"].get(last), "-") if stage == last else "-"
-            stages.setdefault(stage, []).append(Loss(tokens, loss, colour, dash))
+            if len(stages.setdefault(stage, [])) < MOST_CURVES:
+                stages[stage].append(Loss(tokens, loss, colour, dash))
             data.append((name, stage, str(len(parts)), float(tokens[-1]), float(loss[-1])))
     rows = [[a, s, n, count(t), f"{v:.3f}"] for a, s, n, t, v in data]
     table = Table(
@@ -185,7 +192,8 @@ def curves(records: Records) -> Section | None:
     chart = Chart(
         "curves",
         "Did training run its course? Loss of every arm by stage",
-        "Each line is one arm; arms that share a stage share its line.",
+        "Each line is one arm; arms that share a stage share its line."
+        + (f" Only the first {MOST_CURVES} of a stage are drawn." if len(data) > MOST_CURVES else ""),
         lambda narrow: curve_plot(stages, key, narrow),
         table,
     )
@@ -212,7 +220,10 @@ def doses(records: Records) -> Section | None:
                 stages.setdefault(stage["name"], []).append(dose)
     if not stages:
         return None
+    shown = {stage: doses_[:MOST_DOSES] for stage, doses_ in stages.items()}
+    more = sum(map(len, stages.values())) - sum(map(len, shown.values()))
     gap = _largest_gap(records)
+    bands = schedule_bands(records)
     sources = list(dict.fromkeys(s for ds in stages.values() for d in ds for s in d.realised))
     colours = source_colours(sources, records.study.get("domains") or {})
     title = (
@@ -233,10 +244,12 @@ def doses(records: Records) -> Section | None:
             Chart(
                 "doses",
                 title,
-                "One bar an option of a stage. Black tick: planned.",
-                lambda narrow: dose_plot(stages, colours, narrow),
+                "One bar an option of a stage. Black tick: planned."
+                + (f" {more:,} more options are in the table." if more else ""),
+                lambda narrow: dose_plot(shown, colours, narrow),
                 dose_table(records),
-            )
+            ),
+            *([bands] if bands else []),
         ],
     )
 
@@ -306,99 +319,6 @@ def cost(records: Records) -> Section:
     machine = records.study.get("machine") or {}
     points = [f"{capital(str(k).replace('_', ' '))}: {v}" for k, v in machine.items() if v is not None]
     return Section("cost", "Cost", tuple(said), points=points, tables=[cost_table(records)])
-
-
-def method(records: Records) -> Section:
-    """What was done, from the study's own records, and what it does not allow to say."""
-    study = records.study
-    options = [
-        f"{stage} ({listed([str(o) for o in study['options'].get(stage, [])], 'or')})"
-        for stage in records.stages
-    ]
-    grid, controls = records.arms("grid"), records.arms("control")
-    arms = f"{plural(len(grid), 'arm')} of the grid"
-    if controls:
-        arms += (
-            f" and {plural(len(controls), 'control')} ({listed([str(a['control']) for a in controls])})"
-        )
-    if ladder := records.arms("ladder"):
-        arms += f" and {plural(len(ladder), 'arm')} of shorter budgets"
-    seeds = len(study["seeds"])
-    said = (
-        f"The study {study['name']} trained {arms} with {plural(seeds, 'seed')} each, through "
-        f"{plural(len(records.stages), 'stage')}: {listed(options)}. The first option named is the base. "
-        "Arms that differ in one stage share everything else: tokenizer, initialisation, the order "
-        "of documents within each source, and the items they are judged by. "
-        f"All were judged after {records.stages[-1]}, on {_tasks(records)}."
-    )
-    how = (
-        f"An effect is a weighted difference of arms, computed on the same items and seeds on both "
-        f"sides. Its {records.confidence} interval covers the choice of items"
-        + (" and the randomness of training." if seeds > 1 else " only, since there is one seed.")
-        + " Tests are corrected for the number of comparisons within a family of questions. "
-        f"“Practically none” is the result of an equivalence test{_margin(records)}, not of a test that "
-        "failed; "
-        "“not resolved” means that neither a difference nor its absence could be shown."
-    )
-    return Section(
-        "method",
-        "Method and caveats",
-        (said, how),
-        points=[*_caveats(records), *records.notes],
-        tables=[_versions(records)],
-    )
-
-
-def _margin(records: Records) -> str:
-    """` (within 2 points or 0.05 bits per byte)`, or nothing where it is not known."""
-    points = [f"{v:g} points" for k, v in records.margins.items() if k != "bpb"]
-    bits = [f"{v:g} bits per byte" for k, v in records.margins.items() if k == "bpb"]
-    told = list(dict.fromkeys([*points, *bits]))
-    return f" (within {listed(told, 'or')})" if told else ""
-
-
-def _tasks(records: Records) -> str:
-    items = [t.get("items") for t in records.tasks]
-    known = [i for i in items if isinstance(i, int)]
-    named = f"{plural(len(records.tasks), 'task')} in {plural(len(records.domains), 'domain')}"
-    return f"{named} with {plural(sum(known), 'item')}" if len(known) == len(items) and known else named
-
-
-def _caveats(records: Records) -> list[str]:
-    """Limits that follow from the facts of the study."""
-    points = []
-    tokens = [
-        sum(d for d in stage["tokens_realised"].values())
-        for run in records.runs
-        for stage in run["stages"]
-    ]
-    model = records.study.get("model") or {}
-    size_word = model.get("parameters") if isinstance(model, dict) else None
-    if tokens and max(tokens) < 1e9:
-        who = (
-            f"A model of {count(size_word)} parameters"
-            if isinstance(size_word, int | float)
-            else "A model"
-        )
-        points.append(
-            f"{who} trained on at most {count(max(tokens))} tokens a stage is small. What holds here need not hold for larger models or real corpora."
-        )
-    if len(records.study["seeds"]) < 5:
-        points.append(
-            f"{capital(plural(len(records.study['seeds']), 'seed'))} tell little about how much trainings differ; the intervals allow for it, which makes them wide."
-            if len(records.study["seeds"]) > 1
-            else "One seed tells nothing about how much trainings differ."
-        )
-    suites = sorted({str(t["suite"]) for t in records.tasks if t.get("suite")})
-    if suites:
-        points.append(f"Reasoning means here what the tasks of {listed(suites)} ask for, nothing wider.")
-    return points
-
-
-def _versions(records: Records) -> Table:
-    versions: Mapping[str, Any] = records.study.get("versions") or {}
-    rows = [[str(k), str(v)] for k, v in versions.items()]
-    return Table("versions", "Versions", ["package", "version"], rows, rows, 2)
 
 
 def summary(records: Records) -> str:

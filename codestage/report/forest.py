@@ -1,6 +1,6 @@
 """Forest plots: a row for each task, domain or contrast, its estimate and its interval.
 
-Filled: the effect is resolved. Hollow: it is not. A diamond: practically none. Grey: the task was
+Filled: the effect is resolved. Hollow: it is not. A diamond: practically none; a triangle: no harm. Grey: the task was
 at chance in every arm, so that it could not show anything.
 """
 
@@ -43,39 +43,53 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """One question, asked of the same rows as its neighbours."""
+    """One question, asked of the same rows as its neighbours; of its own ones where panels are `stacked`."""
 
     title: str
     colour: str
     rows: Sequence[Row]
+    gaps: Sequence[int] = ()
+    """Rows with a line above."""
 
 
-def forest(panels: Sequence[Panel], *, axis: str, narrow: bool, gaps: Sequence[int] = ()) -> Figure:
-    """Panels side by side, or one below the other on a phone. `gaps`: rows with a line above."""
-    labels = [_label(row.label, narrow) for row in panels[0].rows]
-    lines = max((text.count("\n") + 1 for text in labels), default=1)
-    height = ROW * max(1.0, 0.72 * lines) * max(2, len(labels))
-    longest = [line for text in labels for line in text.split("\n")]
+def forest(
+    panels: Sequence[Panel], *, axis: str, narrow: bool, gaps: Sequence[int] = (), stacked: bool = False
+) -> Figure:
+    """Panels side by side, or one below the other on a phone, or where `stacked`.
+
+    `gaps`: rows with a line above, in every panel.
+    """
+    labels = [[_label(row.label, narrow) for row in part.rows] for part in panels]
+    longest = [line for names in labels for text in names for line in text.split("\n")]
     aside = label_width(longest, 1.45 if narrow else 2.5)
     low, high = _range([row for p in panels for row in p.rows])
-    if narrow or len(panels) == 1:
-        figure = _stacked(panels, labels, aside, height, narrow)
+    numbers = stacked or len(panels) == 1
+    if narrow or numbers:
+        figure = _stacked(panels, labels, aside, narrow, numbers)
     else:
-        figure = _beside(panels, labels, aside, height)
+        figure = _beside(panels, labels[0], aside)
     for axes, part in zip(figure.axes, panels, strict=True):
-        _draw(axes, part, gaps)
+        _draw(axes, part, [*gaps, *part.gaps])
         axes.set_xlim(low, high)
         if axis.startswith(EFFECT):
             _hints(axes)
-        if len(panels) == 1:
+        if numbers:
             _write_numbers(axes, part.rows)
     named = figure.axes[0] if not narrow and len(panels) < 3 else figure.axes[len(panels) // 2]
-    for axes in figure.axes if narrow else [named]:
+    for axes in figure.axes if narrow or stacked else [named]:
         axes.set_xlabel(_folded(axis, 44 if narrow else 90))
     _key(figure)
     return figure
 
 
+def _height(labels: Sequence[str]) -> float:
+    """Inches that rows with these names need."""
+    lines = max((text.count("\n") + 1 for text in labels), default=1)
+    return ROW * max(1.0, 0.72 * lines) * max(2, len(labels))
+
+
+MARKERS = {"none": "D", "spared": "^"}
+"""Claims that have a mark of their own."""
 FOOT, HEAD, KEY = 0.72, 0.34, 0.3
 EFFECT = "effect of code on"
 
@@ -88,22 +102,25 @@ def _label(text: str, narrow: bool) -> str:
 
 
 def _stacked(
-    panels: Sequence[Panel], labels: Sequence[str], aside: float, height: float, narrow: bool
+    panels: Sequence[Panel], labels: Sequence[Sequence[str]], aside: float, narrow: bool, numbers: bool
 ) -> Figure:
     width = NARROW if narrow else WIDE
-    written = (1.3 if narrow else 1.75) if len(panels) == 1 else 0.1
+    written = (1.3 if narrow else 1.75) if numbers else 0.1
     head = HEAD if any(part.title for part in panels) else 0.05
-    each = height + head + 0.45
-    figure = sheet(width, each * len(panels) + KEY)
-    for i, part in enumerate(panels):
-        bottom = KEY + (len(panels) - 1 - i) * each + 0.45
+    heights = [_height(names) for names in labels]
+    figure = sheet(width, sum(heights) + (head + 0.45) * len(panels) + KEY)
+    bottom = KEY + sum(heights) + (head + 0.45) * len(panels)
+    for part, names, height in zip(panels, labels, heights, strict=True):
+        bottom -= height + head
         axes = panel(figure, aside, bottom, width - aside - written, height)
-        _frame(axes, part.rows, labels)
+        bottom -= 0.45
+        _frame(axes, part.rows, names)
         axes.set_title(part.title, loc="left")
     return figure
 
 
-def _beside(panels: Sequence[Panel], labels: Sequence[str], aside: float, height: float) -> Figure:
+def _beside(panels: Sequence[Panel], labels: Sequence[str], aside: float) -> Figure:
+    height = _height(labels)
     figure = sheet(WIDE, height + FOOT + HEAD)
     room = (WIDE - aside - 0.1) / len(panels)
     for i, part in enumerate(panels):
@@ -140,8 +157,8 @@ def _draw(axes: Axes, part: Panel, gaps: Sequence[int]) -> None:
         axes.plot(
             [effect.estimate],
             [y],
-            marker="D" if said == "none" else "o",
-            markersize=5.0 if said == "none" else 5.6,
+            marker=MARKERS.get(said, "o"),
+            markersize=5.6 if MARKERS.get(said, "o") == "o" else 5.0,
             markerfacecolor=colour if resolved else PAPER,
             markeredgecolor=colour,
             markeredgewidth=1.4,

@@ -1,6 +1,6 @@
 """The report as Markdown: the same pieces, with the saved figures beside it."""
 
-from codestage.report.document import Chart, Document, Section, Table
+from codestage.report.document import MOST_SHOWN, Chart, Document, Section, Table
 from codestage.report.text import markdown as escape
 
 
@@ -43,6 +43,9 @@ def _table(table: Table) -> str:
     if not table.rows:
         return ""
     rule = ["---" if i < table.words else "---:" for i in range(len(table.columns))]
-    lines = [table.columns, rule, *table.rows]
+    lines = [table.columns, rule, *table.rows[:MOST_SHOWN]]
     cells = [[c if line is rule else escape(c) for c in line] for line in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    shown = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    if len(table.rows) <= MOST_SHOWN:
+        return shown
+    return f"{shown}\n\nThe first {MOST_SHOWN} of {len(table.rows):,} rows; tables/{table.name}.csv has all."

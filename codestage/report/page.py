@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,18 @@ from markupsafe import Markup
 from codestage.errors import RunError
 from codestage.report import facts, questions
 from codestage.report.answer import WORDS, answer, sure
-from codestage.report.document import Document, Section
+from codestage.report.document import MOST_SHOWN, Document, Section, Table
 from codestage.report.drawing import Picture, draw
+from codestage.report.fitted import fitted_sections
 from codestage.report.held_out import held_out
 from codestage.report.markdown import to_markdown
+from codestage.report.method import method
+from codestage.report.opinions import disagreement, item_by_item, second_opinions
+from codestage.report.published import published_section
 from codestage.report.records import Records, read
 from codestage.report.tables import all_effects, all_means, to_csv, to_latex
 from codestage.report.text import plain
+from codestage.report.until import until_resolved
 from codestage.report.view import continuous_view, main_view
 
 
@@ -34,19 +40,24 @@ class ReportFiles:
     tables: tuple[Path, ...]
 
 
-def write_report(folder: Path, out: Path) -> ReportFiles:
+MOST_LINKED = 3000
+"""Rows of a table that the page itself carries as CSV, and that anyone would print."""
+
+
+def write_report(folder: Path, out: Path, *, beside: Mapping[str, Any] | None = None) -> ReportFiles:
     """Make the report of a results folder: a pure function of the records, byte for byte.
 
     Args:
         folder: a study's folder, or its `results` folder.
         out: gets report.html, report.md, figures/*.svg|png and tables/*.csv|tex.
+        beside: published numbers, as `codestage.analyse.audit` tells them, to set beside the study's own.
 
     Raises:
         UserError: records are missing or cannot be read.
         RunError: the report cannot be written.
     """
     records = read(folder)
-    document = compose(records)
+    document = compose(records, beside)
     pictures = [draw(chart) for chart in document.charts]
     try:
         return _write(records, document, pictures, out)
@@ -57,7 +68,7 @@ def write_report(folder: Path, out: Path) -> ReportFiles:
         ) from None
 
 
-def compose(records: Records) -> Document:
+def compose(records: Records, beside: Mapping[str, Any] | None = None) -> Document:
     """All that the report says, before it is a page."""
     view = main_view(records)
     title = "At which training stage does code help?"
@@ -68,14 +79,16 @@ def compose(records: Records) -> Document:
         facts.doses(records),
         facts.cleaning(records),
         facts.cost(records),
-        facts.method(records),
+        method(records),
     ]
     if view is None:
         told = ("The records hold no scores, so that nothing can be answered.",)
         return Document(title, subtitle, (), told, None, [s for s in done if s is not None])
     family = partial(questions.family_section, view)
     sections: list[Section | None] = [
+        until_resolved(records),
         *questions.perspectives(view, continuous_view(view)),
+        *fitted_sections(view),
         questions.grid(view),
         questions.earlier(view),
         family("simple", "simple", "One change at a time", SIMPLE),
@@ -85,11 +98,15 @@ def compose(records: Records) -> Document:
         family("transfer", "transfer", "Negative transfer", TRANSFER),
         facts.reasoning(view),
         questions.abilities(view),
+        second_opinions(view),
+        item_by_item(view),
+        published_section(view, beside) if beside else None,
         facts.detectable(view),
         *done,
     ]
     kept = [section for section in sections if section is not None]
-    return Document(title, subtitle, answer(view), sure(view), questions.hero(view), kept)
+    certain = [*sure(view), *disagreement(view)]
+    return Document(title, subtitle, answer(view), certain, questions.hero(view), kept)
 
 
 SIMPLE = (
@@ -110,7 +127,8 @@ BUDGETS = (
 )
 TRANSFER = (
     "Did code harm what has nothing to do with code? That no harm was found is no proof of none: "
-    "only the verdict “practically none” says that harm of any size that matters is ruled out."
+    "only the verdicts “no harm” and “practically none” say that harm beyond the margin is ruled out, the second that "
+    "gain is too."
 )
 
 
@@ -124,9 +142,10 @@ def _write(records: Records, document: Document, pictures: list[Picture], out: P
             figures[-1].write_bytes(content)
     named = {table.name: table for table in [*document.tables, *(c.table for c in document.charts)]}
     for table in (*named.values(), all_effects(records), all_means(records)):
-        for ending, text in (("csv", to_csv(table)), ("tex", to_latex(table))):
+        forms = {"csv": to_csv, "tex": to_latex}
+        for ending, form in list(forms.items())[: 2 if len(table.rows) <= MOST_LINKED else 1]:
             tables.append(out / "tables" / f"{table.name}.{ending}")
-            tables[-1].write_bytes(text.encode("utf-8"))
+            tables[-1].write_bytes(form(table).encode("utf-8"))
     html, markdown = out / "report.html", out / "report.md"
     html.write_bytes(to_html(document, pictures).encode("utf-8"))
     markdown.write_bytes(to_markdown(document).encode("utf-8"))
@@ -142,16 +161,32 @@ def to_html(document: Document, pictures: list[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["csv_link"] = lambda table: "data:text/csv;charset=utf-8," + quote(to_csv(table))
+    environment.filters["csv_link"] = _csv_link
+    environment.filters["latex_link"] = lambda table: "data:application/x-tex," + quote(to_latex(table))
+    environment.filters["data_link"] = _data_link
+    environment.filters["ours"] = Markup  # drawn by us: names in it are escaped already
     environment.filters["plain"] = plain
     context: dict[str, Any] = {
         "document": document,
         "words": WORDS,
-        "svg": {p.chart.name: (Markup(p.wide), Markup(p.narrow)) for p in pictures},
+        "pictures": {p.chart.name: p for p in pictures},
+        "most": MOST_SHOWN,
+        "most_linked": MOST_LINKED,
         "icon": base64.b64encode(ICON.encode()).decode(),
     }
     page = environment.get_template("page.html.j2").render(context)
     return re.sub(r"\n\s*\n+", "\n", page)
+
+
+def _csv_link(table: Table) -> str:
+    """The table itself; of a very long one, the file beside the page."""
+    if len(table.rows) > MOST_LINKED:
+        return f"tables/{table.name}.csv"
+    return "data:text/csv;charset=utf-8," + quote(to_csv(table))
+
+
+def _data_link(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 ICON = (

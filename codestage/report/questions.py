@@ -18,10 +18,12 @@ from codestage.report.document import Chart, Section
 from codestage.report.drawing import BASE, family_colour
 from codestage.report.forest import Panel, Row, axis_name, forest
 from codestage.report.records import Effect, Mean, Records
-from codestage.report.tables import effect_table, score_table
+from codestage.report.tables import effect_table, score_table, shrunk_table
 from codestage.report.text import capital, listed, metric_name, plural
 from codestage.report.view import View
 
+MOST_ROWS = 40
+"""Rows that a chart shows; of more, those at both ends."""
 MARKS = "Filled: resolved. Hollow: not resolved. Diamond: practically none."
 
 
@@ -107,7 +109,12 @@ def perspectives(view: View, continuous: View | None) -> list[Section]:
     if any(_main_effect(view, f, "task", n) for f in view.families for n in names):
         chart = _forest_chart("tasks", _finding(view, "task"), view, "task", names, gaps)
         said = "Each task in its own metric; lines part the domains. Adjusted p-values count all comparisons of a family."
-        sections.append(Section("tasks", "By task", (said,), charts=[chart]))
+        drawn = shrunk_table(
+            e for f in view.stage_families for e in view.effects(f, "task") if e.contrast == view.main(f)
+        )
+        sections.append(
+            Section("tasks", "By task", (said,), charts=[chart], tables=[drawn] if drawn else [])
+        )
     return sections
 
 
@@ -134,14 +141,16 @@ def grid(view: View) -> Section | None:
     arms = [a for a in arms if any(m is not None for m in means[a])]
     if not arms:
         return None
+    table = score_table("cells", "Scores in per cent", names, [(a, means[a]) for a in arms])
+    arms, left_out = both_ends(arms, {a: _score(view.mean(a, "overall")) for a in arms})
     heat = Heat(arms, names, [[above(m) for m in means[a]] for a in arms], gaps)
     title = "What every arm scores on every task, in points above chance"
-    table = score_table("cells", "Scores in per cent", names, [(a, means[a]) for a in arms])
     charts = [
         Chart(
             "cells",
             title,
-            "Blue: above chance; red: below; a dash: no score. Tables give the scores themselves.",
+            "Blue: above chance; red: below; a dash: no score. Tables give the scores themselves."
+            + (f" {left_out}" if left_out else ""),
             lambda narrow: heat_map(heat, narrow),
             table,
         )
@@ -151,6 +160,20 @@ def grid(view: View) -> Section | None:
     return Section(
         "grid", "The grid, cell by cell", (said,), charts=[*([plot] if plot else []), *charts]
     )
+
+
+def _score(mean: Mean | None) -> float:
+    return mean.mean if mean is not None and mean.mean is not None else 0.0
+
+
+def both_ends(names: Sequence[str], values: Mapping[str, float]) -> tuple[list[str], str]:
+    """At most `MOST_ROWS` names, those of the smallest and largest values, in their order; and what is said of it."""
+    if len(names) <= MOST_ROWS:
+        return list(names), ""
+    ranked = sorted(names, key=lambda name: values[name])
+    kept = {*ranked[: MOST_ROWS // 2], *ranked[-MOST_ROWS // 2 :]}
+    said = f"Shown: the {MOST_ROWS // 2} lowest and highest of {len(names):,}; the table has all."
+    return [name for name in names if name in kept], said
 
 
 def _interaction_chart(view: View) -> Chart | None:
@@ -188,7 +211,7 @@ def family_section(view: View, family: str, anchor: str, title: str, said: str) 
     if not top:
         return None
     chart = contrast_chart(view, top, anchor, title)
-    rest = [e for e in effects if e not in top]
+    rest = [e for e in effects if e.level != top[0].level]
     tables = [effect_table(f"{anchor}-all", f"{title}: by domain and task", rest)] if rest else []
     points = _harmed(view) if family == "transfer" else []
     return Section(anchor, title, (said,), points=points, charts=[chart], tables=tables)
@@ -202,6 +225,14 @@ def _harmed(view: View) -> list[str]:
         harmed = found.get("lowered", [])
         told = f"lowered {listed(harmed)}" if harmed else "harm was shown on no task"
         points.append(f"{capital(question(family))}: {told}, of {sum(map(len, found.values()))}.")
+        below = [
+            e for e in view.effects("transfer", "task") if e.contrast == f"transfer-{view.main(family)}"
+        ]
+        safe = [e.name for e in below if claim(e) in ("raised", "none", "spared")]
+        if below:
+            points.append(
+                f"{capital(question(family))}: harm beyond the margin is ruled out on {listed(safe) or 'no task'}, of {len(below)}."
+            )
     return points
 
 
@@ -240,13 +271,16 @@ def _rows_chart(view: View, name: str, title: str, effects: Sequence[Effect]) ->
 def contrast_chart(view: View, effects: Sequence[Effect], anchor: str, subject: str) -> Chart:
     """A row a contrast (or a task, where there is one contrast only)."""
     one = len({e.contrast for e in effects}) == 1 and len(effects) > 1
+    every = {
+        e.name if one else e.label if e.level == "overall" else f"{e.label}: {e.name}": e
+        for e in effects
+    }
+    kept, left_out = both_ends(list(every), {name: e.estimate or 0.0 for name, e in every.items()})
     rows = [
         Row(
-            e.name if one else e.label if e.level == "overall" else f"{e.label}: {e.name}",
-            e,
-            muted=e.level == "task" and view.able(e.name) is False,
+            name, every[name], muted=every[name].level == "task" and view.able(every[name].name) is False
         )
-        for e in effects
+        for name in kept
     ]
     told: dict[str, int] = {}
     for e in effects:
@@ -260,7 +294,7 @@ def contrast_chart(view: View, effects: Sequence[Effect], anchor: str, subject: 
     return Chart(
         anchor,
         title,
-        MARKS,
+        f"{MARKS} {left_out}" if left_out else MARKS,
         lambda narrow: forest([Panel("", colour, rows)], axis=axis, narrow=narrow),
         effect_table(anchor, title, effects, by="label"),
     )

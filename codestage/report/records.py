@@ -7,7 +7,7 @@ and, where they exist, `curves.parquet` and `validation.parquet`. A value that n
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from codestage.errors import UserError
 
 LEVELS = ("overall", "domain", "task")
-VERDICTS = ("up", "down", "equivalent", "open")
-STATUSES = ("ok", "unparsed", "empty", "missing")
+VERDICTS = ("up", "down", "equivalent", "not_worse", "open")
+OWN = ("study", "seeds", "alpha", "margins", "arms", "effects", "notes")
+"""Parts of effects.json that have a field of their own here."""
+STATUSES = ("ok", "unparsed", "empty", "missing", "cut")
 MEND = "Make the records again with `codestage run STUDY` (what is finished is not done again)."
 
 
@@ -45,6 +47,16 @@ class Effect:
     mde: float | None
     unit: str
     verdict: str
+    q: float | None
+    """p adjusted for the rate of false discoveries."""
+    bootstrap: tuple[float, float] | None
+    """Interval of the hierarchical bootstrap."""
+    mixed: tuple[float, float, float, float] | None
+    """Estimate, low, high and p of the mixed model of the grid."""
+    shrunk: tuple[float, float, float] | None
+    """Mean, low and high of a task's effect given the other tasks'."""
+    items: Mapping[str, Any] | None
+    """Of a task: items `gained` and `lost` (of two arms), and `p` of these very runs."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,8 @@ class Records:
     held_out: tuple[HeldOut, ...]
     statuses: Mapping[tuple[str, str], Mapping[str, int]]
     """(task, cot) -> how many answers were ok, unparsed, empty, missing."""
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    """What else effects.json holds, by name, as written: the section that shows it reads it."""
 
     @property
     def stages(self) -> list[str]:
@@ -157,6 +171,7 @@ def read(folder: Path) -> Records:
         curves=_curves(folder / "curves.parquet"),
         held_out=_held_out(folder / "validation.parquet"),
         statuses=_statuses(folder / "items.parquet"),
+        sections={name: part for name, part in effects.items() if name not in OWN},
     )
 
 
@@ -200,45 +215,41 @@ def _check_study(path: Path, study: Mapping[str, Any]) -> None:
 
 
 Row = TypeVar("Row", Effect, Mean)
-NUMBERS = (
-    "estimate",
-    "mean",
-    "low",
-    "high",
-    "p",
-    "p_adjusted",
-    "n_items",
-    "seeds",
-    "mde",
-    "chance",
-)
+NUMBERS = frozenset("estimate mean low high p p_adjusted n_items seeds mde chance q".split())
+ALLOWED = {"level": LEVELS, "verdict": VERDICTS}
+SEVERAL = {"bootstrap": 2, "mixed": 4, "shrunk": 3}
+"""Fields of several numbers, or null."""
 
 
 def _rows(path: Path, part: str, entries: Any, kind: type[Row]) -> tuple[Row, ...]:
     if not isinstance(entries, list):
         raise UserError(f"{path}: {part} must be a list. {MEND}")
-    return tuple(_row(path, f"{part}[{i}]", entry, kind) for i, entry in enumerate(entries))
+    names = [f.name for f in fields(kind)]
+    return tuple(_row(path, f"{part}[{i}]", entry, kind, names) for i, entry in enumerate(entries))
 
 
-def _row(path: Path, where: str, entry: Any, kind: type[Row]) -> Row:
-    names = [field.name for field in fields(kind)]
+def _row(path: Path, where: str, entry: Any, kind: type[Row], names: Sequence[str]) -> Row:
     missing = [name for name in names if not isinstance(entry, dict) or name not in entry]
     if missing:
         raise UserError(f"{path}: {where} lacks {', '.join(missing)}. {MEND}")
-    for name in set(names) & set(NUMBERS):
+    for name in names:
         value = entry[name]
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
-        ):
+        if value is None:
+            continue
+        if name in NUMBERS and not _finite(value):
             raise UserError(f"{path}: {where}.{name} must be a number or null, got {value!r}. {MEND}")
-    allowed = {"level": LEVELS, "verdict": VERDICTS}
-    for name in set(names) & allowed.keys():
-        if entry[name] not in allowed[name]:
+        if (n := SEVERAL.get(name)) and not (isinstance(value, list) and len(value) == n):
+            raise UserError(f"{path}: {where}.{name} must be {n} numbers or null, got {value!r}. {MEND}")
+    for name, allowed in ALLOWED.items():
+        if name in names and entry[name] not in allowed:
             raise UserError(
-                f"{path}: {where}.{name} must be one of {', '.join(allowed[name])}, "
-                f"got {entry[name]!r}. {MEND}"
+                f"{path}: {where}.{name} must be one of {', '.join(allowed)}, got {entry[name]!r}. {MEND}"
             )
     return kind(**{name: entry[name] for name in names})
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _table(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -268,15 +279,23 @@ def _held_out(path: Path) -> tuple[HeldOut, ...]:
     """Held-out losses in file order; most studies ask for none."""
     if not path.exists():
         return ()
-    table = _table(path, [field.name for field in fields(HeldOut)])
+    table = _table(path, [f.name for f in fields(HeldOut)])
     return tuple(HeldOut(**row) for row in table.to_pylist())
 
 
 def _statuses(path: Path) -> dict[tuple[str, str], dict[str, int]]:
-    table = _table(path, ["task", "cot", "status"])
-    counted = table.group_by(["task", "cot", "status"]).aggregate([([], "count_all")])
+    """Counted a batch at a time: a large study has tens of millions of answers."""
     found: dict[tuple[str, str], dict[str, int]] = {}
-    for row in counted.to_pylist():
-        of_task = found.setdefault((row["task"], row["cot"]), dict.fromkeys(STATUSES, 0))
-        of_task[row["status"]] = row["count_all"]
+    keys = ["task", "cot", "status"]
+    try:
+        with pq.ParquetFile(path, read_dictionary=keys) as file:
+            for batch in file.iter_batches(1 << 20, columns=keys):
+                counted = pa.table(batch).group_by(keys).aggregate([([], "count_all")])
+                for row in counted.to_pylist():
+                    of_task = found.setdefault((row["task"], row["cot"]), dict.fromkeys(STATUSES, 0))
+                    of_task[row["status"]] += row["count_all"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing. {MEND}") from None
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {MEND}") from None
     return found

@@ -23,9 +23,9 @@ from codestage.report.text import (
     size,
 )
 
-EFFECT_HEAD = ("estimate", "interval", "p", "adj. p", "items", "seeds", "detectable", "verdict")
+EFFECT_HEAD = ("estimate", "interval", "p", "adj. p", "q", "items", "seeds", "detectable", "verdict")
 EFFECT_DATA = (
-    "estimate", "low", "high", "p", "p_adjusted", "n_items", "seeds", "mde", "unit", "verdict",
+    "estimate", "low", "high", "p", "p_adjusted", "q", "n_items", "seeds", "mde", "unit", "verdict",
 )  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def _shown(e: Effect) -> list[str]:
         interval(e.low, e.high, e.unit),
         p_value(e.p),
         p_value(e.p_adjusted),
+        p_value(e.q),
         count(e.n_items),
         count(e.seeds),
         size(e.mde, e.unit),
@@ -62,7 +63,7 @@ def _shown(e: Effect) -> list[str]:
 def _raw(e: Effect) -> list[Cell]:
     """As the shown columns, so that CSV and page have the same head: the interval is one cell."""
     span = None if e.low is None or e.high is None else f"{e.low:.6g}..{e.high:.6g}"
-    return [e.estimate, span, e.p, e.p_adjusted, e.n_items, e.seeds, e.mde, WORDS[claim(e)]]
+    return [e.estimate, span, e.p, e.p_adjusted, e.q, e.n_items, e.seeds, e.mde, WORDS[claim(e)]]
 
 
 def all_effects(records: Records) -> Table:
@@ -86,6 +87,25 @@ def all_means(records: Records) -> Table:
         [DASH if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r] for r in data
     ]
     return Table("arms", "Every score of every arm", head, rows, data, 6)
+
+
+def shrunk_table(effects: Iterable[Effect]) -> Table | None:
+    """Tasks' effects drawn towards each other, for readers who want the likeliest size of a single one."""
+    rows: list[list[str]] = []
+    data: list[list[Cell]] = []
+    for e in effects:
+        if e.shrunk is None:
+            continue
+        mean, low, high = e.shrunk
+        shown = [signed(e.estimate, e.unit), interval(e.low, e.high, e.unit), signed(mean, e.unit)]
+        rows.append([e.label, e.name, *shown, interval(low, high, e.unit)])
+        data.append([e.label, e.name, e.estimate, e.low, e.high, mean, low, high])
+    if not rows:
+        return None
+    head = ["question", "task", "estimate", "interval", "drawn together", "credible interval"]
+    data = [[*row[:3], f"{row[3]}..{row[4]}", row[5], f"{row[6]}..{row[7]}"] for row in data]
+    title = "Tasks drawn towards each other (Bayesian shrinkage)"
+    return Table("shrunk", title, head, rows, data, 2)
 
 
 def score_table(
@@ -151,7 +171,7 @@ def _number(value: object) -> bool:
 
 def status_table(records: Records) -> Table:
     """How many answers could be read: unparsed, empty and missing are different things."""
-    head = ["task", "chain of thought", "answers", "ok", "unparsed", "empty", "missing"]
+    head = ["task", "chain of thought", "answers", "ok", "unparsed", "empty", "missing", "cut"]
     data: list[list[Cell]] = [
         [task, cot, sum(found.values()), *(found.get(s, 0) for s in head[3:])]
         for (task, cot), found in sorted(records.statuses.items())

@@ -104,6 +104,8 @@ def capital(text: str) -> str:
 def plain(text: object) -> str:
     """One line without control characters or direction overrides, which no format can carry."""
     line = " ".join(str(text).split())
+    if line.isascii() and line.isprintable():
+        return line
     return "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 
 

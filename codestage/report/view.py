@@ -4,8 +4,9 @@ The main view is what rule 8 asks for: after the last stage, without a chain of 
 metric of the task. The continuous view is the likelihood score beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from codestage.report.records import Effect, Mean, Records
 
@@ -31,19 +32,41 @@ class View:
             return row.metric == self.metric
         return row.metric == self.task_metric(row.name)
 
+    @cached_property
+    def _metrics(self) -> Mapping[str, str]:
+        return {task["name"]: str(task["metric"]) for task in self.records.tasks}
+
     def task_metric(self, name: str) -> str:
-        for task in self.records.tasks:
-            if task["name"] == name:
-                return str(task["metric"])
-        return self.metric
+        return self._metrics.get(name, self.metric)
+
+    @cached_property
+    def _families(self) -> Mapping[str, list[Effect]]:
+        """Family -> the effects that are shown, in file order."""
+        found: dict[str, list[Effect]] = {}
+        for e in self.records.effects:
+            if self.shows(e):
+                found.setdefault(e.family, []).append(e)
+        return found
+
+    @cached_property
+    def _effects(self) -> Mapping[tuple[str, str], list[Effect]]:
+        found: dict[tuple[str, str], list[Effect]] = {}
+        for effects in self._families.values():
+            for e in effects:
+                found.setdefault((e.contrast, e.level), []).append(e)
+        return found
+
+    @cached_property
+    def _means(self) -> Mapping[tuple[str, str], list[Mean]]:
+        found: dict[tuple[str, str], list[Mean]] = {}
+        for m in self.records.means:
+            if self.shows(m):
+                found.setdefault((m.arm, m.level), []).append(m)
+        return found
 
     def effects(self, family: str, level: str | None = None) -> list[Effect]:
         """Effects of one family in file order."""
-        return [
-            e
-            for e in self.records.effects
-            if e.family == family and level in (None, e.level) and self.shows(e)
-        ]
+        return [e for e in self._families.get(family, ()) if level in (None, e.level)]
 
     def main(self, family: str) -> str | None:
         """The contrast that answers for the family: the first one asked over all tasks."""
@@ -51,22 +74,17 @@ class View:
         return found[0].contrast if found else None
 
     def effect(self, contrast: str, level: str, name: str | None = None) -> Effect | None:
-        for e in self.records.effects:
-            if e.contrast == contrast and e.level == level and self.shows(e) and name in (None, e.name):
-                return e
-        return None
+        found = self._effects.get((contrast, level), ())
+        return next((e for e in found if name in (None, e.name)), None)
 
     def mean(self, arm: str, level: str, name: str | None = None) -> Mean | None:
-        for m in self.records.means:
-            if m.arm == arm and m.level == level and self.shows(m) and name in (None, m.name):
-                return m
-        return None
+        found = self._means.get((arm, level), ())
+        return next((m for m in found if name in (None, m.name)), None)
 
     @property
     def stage_families(self) -> list[str]:
         """Families that ask what code did at one stage, in file order."""
-        seen = dict.fromkeys(e.family for e in self.records.effects if self.shows(e))
-        return [family for family in seen if family not in SPECIAL]
+        return [family for family in self._families if family not in SPECIAL]
 
     @property
     def families(self) -> list[str]:
@@ -76,19 +94,20 @@ class View:
 
     @property
     def unit(self) -> str:
-        for e in self.records.effects:
-            if self.shows(e):
-                return e.unit
-        return "points"
+        return next((effects[0].unit for effects in self._families.values()), "points")
 
     def able(self, task: str) -> bool | None:
         """Could the task show anything: was some arm above chance? None: nobody knows."""
-        known = [
-            m.above_chance
-            for m in self.records.means
-            if m.level == "task" and m.name == task and self.shows(m) and m.above_chance is not None
-        ]
-        return any(known) if known else None
+        return self._able.get(task)
+
+    @cached_property
+    def _able(self) -> Mapping[str, bool]:
+        found: dict[str, bool] = {}
+        for (_, level), means in self._means.items():
+            for m in means if level == "task" else ():
+                if m.above_chance is not None:
+                    found[m.name] = found.get(m.name, False) or m.above_chance
+        return found
 
 
 def main_view(records: Records) -> View | None:

@@ -99,9 +99,10 @@ def count_text(count: int) -> str:
     return str(count)
 
 
-def runs(study: Study) -> list[Run]:
-    """Every arm with every seed."""
-    return [Run(arm, seed) for arm in expand(study) for seed in study.seeds]
+def runs(study: Study, more: Mapping[str, Sequence[int]] | None = None) -> list[Run]:
+    """Every arm with every seed, and with the seeds that `more` gives to it by name."""
+    extra = more or {}
+    return [Run(arm, s) for arm in expand(study) for s in (*study.seeds, *extra.get(arm.name, ()))]
 
 
 def is_code(study: Study, stage: StageSpec, source: str) -> bool:

@@ -1,8 +1,9 @@
 """The audit of published numbers, against the arithmetic of the reference notes."""
 
 import pytest
+from scipy import stats
 
-from codestage.analyse.audit import allowed_sizes, audit
+from codestage.analyse.audit import MAX_N, PUBLISHED, allowed_sizes, audit, sentences, table_rows
 from codestage.errors import UserError
 
 HEAD = "paper,table,stage,arm,model,size,task,domain,metric,value,n,n_from\n"
@@ -34,6 +35,128 @@ def test_z_is_that_of_two_unpaired_proportions(tmp_path, a, b, n, items, z):
     assert not row["larger_than_sampling_error"]
 
 
+def test_the_table_that_ships_is_the_one_of_the_reference_notes(shared):
+    assert (PUBLISHED / "ma2024.csv").read_bytes() == (
+        shared / "reference" / "published.csv"
+    ).read_bytes()
+
+
+def pair(answer, task, table, first, second):
+    keys = ("task", "table", "from", "to")
+    (found,) = [
+        r for r in answer["differences"] if tuple(r[k] for k in keys) == (task, table, first, second)
+    ]
+    return found
+
+
+NL, CODE = "NL PanGu 2.6B", "CODE CodePanGu 2.6B"
+NN, NC = "NN PanGu 2.6B", "NC PanGu 2.6B"
+UNIFORM, DECREASE = "uniform CodePanGu 2.6B", "decrease CodePanGu 2.6B"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The shipped table with the notes' guess of ScienceQA's size, 4.2k, put in."""
+    path = tmp_path_factory.mktemp("audit") / "whole.csv"
+    text = (PUBLISHED / "ma2024.csv").read_text().splitlines()
+    filled = [line[:-1] + "4200,inferred" if ",ScienceQA," in line else line for line in text]
+    path.write_text("\n".join(filled))
+    return audit(path)
+
+
+@pytest.mark.parametrize(
+    ("task", "points", "items", "z"),
+    [  # reference/papers.md, 1.9
+        ("Logic", 4.54, 1, 0.31),
+        ("JEC-QA", 1.70, 17, 0.85),
+        ("ScienceQA", 0.13, 5, 0.12),
+        ("E-KAR", 3.88, 13, 1.06),
+        ("CosQA", 3.49, 21, 1.21),
+    ],
+)
+def test_published_gains_of_code_in_items_and_standard_errors(whole, task, points, items, z):
+    row = pair(whole, task, "2", NL, CODE)
+    assert (row["points"], row["items"], row["z"]) == (points, items, z)
+
+
+@pytest.mark.parametrize(
+    ("table", "first", "second", "z"),
+    [("2", NL, CODE, 1.59), ("3", NN, NC, 0.16), ("6", UNIFORM, DECREASE, -0.6)],
+)
+def test_all_tasks_together_are_those_of_the_notes(whole, table, first, second, z):
+    (row,) = [c for c in whole["combined"] if (c["table"], c["from"], c["to"]) == (table, first, second)]
+    assert row["z"] == pytest.approx(z, abs=0.05 if z == -0.6 else 0.011)
+    assert (row["tasks"], row["with_inferred_n"], row["without_n"]) == (5, 4, 0)
+
+
+def test_without_n_nothing_is_claimed_and_p_is_told_at_both_ends():
+    answer = audit("ma2024")
+    row = pair(answer, "ScienceQA", "6", UNIFORM, DECREASE)
+    for key in ("n", "z", "p", "p_adjusted", "low", "larger_than_sampling_error"):
+        assert row[key] is None
+    assert row["n_from"] == "digits"
+    smallest, largest = row["n_allowed"]
+    assert (smallest, largest) == (3172, MAX_N)
+    for n, told in ((smallest, row["p_at_smallest_n"]), (largest, row["p_at_largest_n"])):
+        p, q = 0.4376, 0.4190
+        z = (q - p) / ((p * (1 - p) + q * (1 - q)) / n) ** 0.5
+        assert told == pytest.approx(2 * stats.norm.sf(abs(z)))
+    (logic,) = [c for c in answer["combined"] if (c["table"], c["to"]) == ("2", CODE)]
+    assert (logic["tasks"], logic["without_n"]) == (4, 1)
+
+
+def test_every_claim_says_where_its_n_is_from():
+    answer = audit("ma2024")
+    assert sum(answer["larger_by_n_from"].values()) == answer["larger_than_sampling_error"]
+    assert answer["larger_by_n_from"] == {"inferred": 4, "stated": 0}
+    assert {r["n_from"] for r in answer["differences"]} == {"inferred", "stated", "digits"}
+    told = " ".join(sentences(answer))
+    assert "4 with n inferred, 0 with n stated" in told
+    columns, rows = table_rows(answer)
+    assert all(len(row) == len(columns) for row in rows)
+    assert any("335 (inferred)" in row for row in rows)
+
+
+def test_false_discoveries_are_those_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    known = [r for r in audit("ma2024")["differences"] if r["p"] is not None]
+    for method, key in (("holm", "p_adjusted"), ("fdr_bh", "p_false_discovery")):
+        theirs = multipletests([r["p"] for r in known], method=method)[1]
+        assert [r[key] for r in known] == pytest.approx(list(theirs), abs=1e-5)
+
+
+def test_bleu_is_not_tested_and_it_is_said_why():
+    answer = audit("ma2024")
+    assert not [r for r in answer["differences"] if r["task"] == "MBPP"]
+    assert [(r["task"], r["metric"]) for r in answer["not_tested"]] == [
+        ("MBPP", "BLEU"),
+        ("DuReader", "F1"),
+    ]
+    assert "no share of items" in answer["not_tested"][0]["why"]
+
+
+def test_two_sizes_are_each_used(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("task,arm,value,n\nT,A,50,100\nT,B,60,400\n")
+    (row,) = audit(path)["differences"]
+    assert row["z"] == round(0.1 / (0.25 / 100 + 0.24 / 400) ** 0.5, 2)
+    assert (row["n"], row["items"], row["n_from"]) == (100, None, "given")
+
+
+def test_no_n_at_all_and_digits_that_no_n_gives(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("task,arm,value\nT,A,33.33\nT,B,66.67\nU,A,50.000001\nU,B,50.000003\n")
+    one, other = audit(path)["differences"]
+    assert one["n_allowed"] == [3, 20_000]
+    assert (other["n_allowed"], other["n_from"]) == (None, None)
+
+
+def test_a_name_that_is_no_file_and_not_shipped(tmp_path):
+    with pytest.raises(UserError, match=r"ma2042: no such file.*\(ma2024\)"):
+        audit("ma2042")
+
+
 def test_the_published_table_is_read_and_hardly_any_gain_survives(shared):
     answer = audit(shared / "reference" / "published.csv")
     tested = [r for r in answer["differences"] if r["z"] is not None]
@@ -61,6 +184,9 @@ def test_sizes_that_printed_digits_allow(tmp_path):
     [
         ("p,1,s,a,m,1,T,d,acc,abc,10,x", r"t\.csv:2: value 'abc'"),
         ("p,1,s,a,m,1,T,d,acc,120,10,x", r"t\.csv:2: value '120'"),
+        ("p,1,s,a,m,1,T,d,EM,120,10,x", r"t\.csv:2: value '120'"),
+        ("p,1,s,a,m,1,T,d,acc,nan,10,x", r"t\.csv:2: value 'nan'"),
+        ("p,1,s,a", r"t\.csv:2: not as many cells"),
         ("p,1,s,a,m,1,T,d,acc,50,-3,x", r"t\.csv:2: n '-3'"),
     ],
 )

@@ -1,0 +1,207 @@
+"""Dose and response against independent references, and by counting in simulations."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from ladder_fixture import DOSES, TASKS, made, peaked, study
+from scipy import stats
+
+from codestage.analyse.dose import (
+    _best,
+    _shape,
+    dose_response,
+    drawn_shares,
+    fit,
+    highest,
+    monotone,
+    stage_doses,
+)
+from codestage.analyse.profile import Profiles, point_scores
+
+X = np.array([0.0, 0.125, 0.25, 0.375, 0.5])
+
+
+def profile(truth, *, seeds=3, key=0, items=120, sd=0.8, draws=256):
+    """The profile of points with means `truth`, in points, with all the parts of chance that there are."""
+    rng, k = np.random.default_rng(key), len(truth)
+    scores = np.asarray(truth)[:, None, None] + rng.normal(0, 30, (1, 1, items))
+    scores = scores + rng.normal(0, 1, (1, seeds, 1)) + rng.normal(0, 5, (k, 1, items))
+    scores = scores + rng.normal(0, sd, (k, seeds, 1)) + rng.normal(0, 20, (k, seeds, items))
+    return Profiles({"t": scores}, {"t": 0}, draws=draws, seed=key).of(["t"]), scores
+
+
+def test_seeds_variance_is_that_of_the_two_way_analysis_of_variance():
+    """Without items' own part, the F of any difference is that of points and seeds as factors."""
+    rng = np.random.default_rng(1)
+    table = rng.normal(0, 1, (4, 3)) + rng.normal(0, 2, 3)
+    found = Profiles({"t": np.repeat(table[:, :, None], 50, axis=2)}, {"t": 0}, draws=64).of(["t"])
+    point, seed = np.indices(table.shape).reshape(2, -1)
+    design = np.column_stack([np.ones(12), np.eye(4)[point][:, 1:], np.eye(3)[seed][:, 1:]])
+    wanted = sm.OLS(table.ravel(), design).fit()
+    assert found.estimates[1:] == pytest.approx(wanted.params[1:4])
+    assert found.covariance == pytest.approx(wanted.cov_params()[1:4, 1:4])
+    f = found.estimates[1:] @ np.linalg.solve(found.covariance, found.estimates[1:]) / 3
+    assert found.p_f(f, 3) == pytest.approx(wanted.f_test(np.eye(6)[1:4]).pvalue, rel=1e-6)
+
+
+def test_missing_runs_are_left_out_and_the_rest_is_least_squares():
+    rng = np.random.default_rng(2)
+    table = rng.normal(0, 1, (4, 3)) + rng.normal(0, 2, 3)
+    table[1, 2] = table[3, 0] = np.nan
+    found = Profiles({"t": np.repeat(table[:, :, None], 40, axis=2)}, {"t": 0}, draws=64).of(["t"])
+    point, seed = np.nonzero(~np.isnan(table))
+    design = np.column_stack([np.ones(10), np.eye(4)[point][:, 1:], np.eye(3)[seed][:, 1:]])
+    wanted = sm.OLS(table[point, seed], design).fit()
+    assert found.estimates[1:] == pytest.approx(wanted.params[1:4])
+    assert found.covariance == pytest.approx(wanted.cov_params()[1:4, 1:4])
+    assert found.freedom[0][1] == wanted.df_resid
+
+
+def test_points_that_share_no_seed_are_not_compared():
+    table = np.full((3, 2, 5), np.nan)
+    table[0, 0] = table[1, 0] = table[2, 1] = 1.0
+    assert Profiles({"t": table}, {"t": 0}, draws=8).of(["t"]) is None
+
+
+def test_draws_have_the_covariance_that_is_told():
+    found, _ = profile([0, 1, 2, 1, 0], seeds=9, draws=4096)
+    drawn = np.cov(found.draws[1:])
+    share = found.freedom[0][0]
+    df = found.freedom[0][1]
+    assert found.draws.mean(axis=1) == pytest.approx(found.estimates, abs=0.05)
+    # Student's t is wider than the variance by df / (df - 2).
+    assert np.diag(drawn) == pytest.approx(
+        np.diag(found.covariance) * (1 + share * 2 / (df - 2)), rel=0.08
+    )
+
+
+def test_the_fit_is_generalised_least_squares():
+    found, _ = profile([0, 3, 4, 3, 1])
+    x = X[1:]
+    design = np.column_stack([x, x**2])
+    wanted = sm.GLS(found.estimates[1:], design, sigma=found.covariance).fit()
+    got = fit(X, found)
+    assert got.beta == pytest.approx(wanted.params, rel=1e-5)
+    assert got.covariance == pytest.approx(wanted.normalized_cov_params, rel=1e-5)
+    line = sm.GLS(found.estimates[1:], x[:, None], sigma=found.covariance).fit()
+    assert got.linear == pytest.approx(line.params[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_monotone_steps_are_the_nearest_of_all(rising):
+    """Every way to cut the points into steps with their means, tried one by one."""
+    for key in range(20):
+        y = np.random.default_rng(key).normal(0, 1, 6)
+        best = None
+        for cuts in product((0, 1), repeat=5):
+            block = np.concatenate([[0], np.cumsum(cuts)])
+            means = np.array([y[block == b].mean() for b in range(block[-1] + 1)])
+            ordered = (np.diff(means) >= 0).all() if rising else (np.diff(means) <= 0).all()
+            if ordered:
+                steps = means[block]
+                if best is None or ((steps - y) ** 2).sum() < ((best - y) ** 2).sum():
+                    best = steps
+        assert monotone(y, rising) == pytest.approx(best)
+
+
+def test_the_highest_place_of_a_curve_is_found_within_its_ends():
+    grid = np.linspace(0, 0.5, 100_001)
+    rng = np.random.default_rng(0)
+    beta = rng.normal(0, [[3.0], [5.0]], (2, 50))
+    wanted = [grid[(b * grid + c * grid**2).argmax()] for b, c in beta.T]
+    assert highest(beta, 0.5) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_doses_are_those_drawn_and_count_domains_foreign_to_the_first_option():
+    told = study()
+    told["domains"]["notebooks"] = "code-text"
+    records = made(told, peaked)
+    for run in records.runs:
+        for stage in run["stages"]:
+            if stage["name"] == "pretrain" and stage["option"] == "tenth":
+                stage["tokens_realised"] = {"prose": 85, "python": 10, "notebooks": 5}
+                stage["tokens_planned"] = {"prose": 100}
+    doses = stage_doses(records, "pretrain")
+    assert [d.share for d in doses] == pytest.approx([0, 0.15, 0.25, 0.4, 0.5])
+    assert drawn_shares(records, "pretrain")["tenth"] == {
+        "prose": 0.85,
+        "python": 0.1,
+        "notebooks": 0.05,
+    }
+    assert len(doses[0].arms) == 2  # averaged over what tuning did
+    told["schedules"]["pretrain"]["half"] = "phases"
+    assert [d.options for d in stage_doses(records, "pretrain")][-1] == ("most",)
+
+
+def test_a_planted_peak_a_fall_and_nothing_are_told_apart():
+    rows = dose_response(made(study(), peaked, key=1), draws=512)
+    shape = {r["name"]: r for r in rows if r["metric"] == "acc" and r["level"] != "domain"}
+    assert {n: shape[n]["shape"] for n in TASKS} == {
+        "sums": "peak", "chains": "peak", "coins": "flat", "facts": "falling",
+    }  # fmt: skip
+    for task in ("sums", "chains"):
+        best = shape[task]["best"]
+        assert best["low"] <= 0.25 <= best["high"]
+        assert best["high"] - best["low"] < 0.15
+        assert best["gain_low"] < 15 < best["gain_high"]
+    assert shape["facts"]["best"]["dose"] == 0
+    assert shape["coins"]["best"] is None
+    assert shape["coins"]["flat"] == "not resolved"
+    bits = {r["name"]: r for r in rows if r["metric"] == "bpb"}
+    assert bits["coins"]["flat"] == "shown"
+    assert {r["stage"] for r in rows} == {"pretrain"}  # tuning has two doses only
+
+
+def test_effects_at_each_dose_are_means_over_the_other_stages():
+    records = made(study(), peaked)
+    row = next(
+        r for r in dose_response(records, draws=64) if r["name"] == "sums" and r["metric"] == "acc"
+    )
+    scores = records.scores["tune", "off", "sums", "acc"].mean(axis=(1, 2))
+    means = {a["name"]: m for a, m in zip(records.study["arms"], scores, strict=True)}
+    for point, option in zip(row["points"], DOSES, strict=True):
+        wanted = np.mean([means[f"{option}/{t}"] - means[f"text/{t}"] for t in ("text", "code")])
+        assert point["estimate"] == pytest.approx(100 * wanted, abs=1e-3)
+
+
+def test_one_seed_still_gives_the_items_part():
+    rows = dose_response(made(study(seeds=1), peaked), draws=64)
+    row = next(r for r in rows if r["name"] == "sums" and r["metric"] == "acc")
+    assert row["seeds"] == 1
+    assert row["points"][1]["low"] < row["points"][1]["estimate"] < row["points"][1]["high"]
+
+
+@pytest.mark.parametrize(("doses", "seeds"), [(3, 2), (3, 3), (5, 3), (5, 5)])
+def test_a_flat_truth_is_rarely_called_anything_else(doses, seeds):
+    """A false shape in 5 % of studies where it holds; the bound is 3 standard errors of the count above."""
+    x, n = np.linspace(0, 0.5, doses), 300
+    wrong = 0
+    for key in range(n):
+        found = fit(x, profile(np.zeros(doses), seeds=seeds, key=key, draws=8)[0])
+        wrong += _shape(found, found.p) != "flat"
+    assert wrong <= stats.binom.ppf(0.9985, n, 0.05)
+
+
+@pytest.mark.parametrize(("doses", "seeds"), [(3, 3), (5, 2), (5, 3)])
+def test_the_interval_of_the_best_dose_holds_the_true_one(doses, seeds):
+    x, n = np.linspace(0, 0.5, doses), 200
+    held = wide = 0
+    for key in range(n):
+        found = profile(80 * x - 160 * x**2, seeds=seeds, key=key)[0]
+        fitted = fit(x, found)
+        best = _best(_shape(fitted, 0.0), fitted, found)
+        held += best["low"] <= 0.25 <= best["high"]
+        wide += best["high"] - best["low"]
+    assert stats.binom.ppf(0.0015, n, 0.95) <= held
+    assert wide / n < 0.15  # and it says something
+
+
+def test_arms_are_averaged_into_points_and_unknown_stays_unknown():
+    scores = np.arange(24.0).reshape(4, 2, 3)
+    scores[3, 1] = np.nan
+    got = point_scores(scores, [(0, 1), (2, 3)])
+    assert got[0] == pytest.approx(scores[:2].mean(axis=0))
+    assert np.isnan(got[1, 1]).all()
+    assert not np.isnan(got[1, 0]).any()
