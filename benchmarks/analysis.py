@@ -66,7 +66,11 @@ def write(folder: Path, arms: int, seeds: int, metrics: list[str]) -> int:
     fixed = _columns(metrics)
     rows, writer, waiting = 0, None, []
     for run in runs:
-        draw = np.where(rng.uniform(0, 1, (TASKS, ITEMS)) < 0.7, shared[run["seed"]], rng.uniform(0, 1, (TASKS, ITEMS)))
+        draw = np.where(
+            rng.uniform(0, 1, (TASKS, ITEMS)) < 0.7,
+            shared[run["seed"]],
+            rng.uniform(0, 1, (TASKS, ITEMS)),
+        )
         right = (draw < 0.5 + rng.normal(0, 0.02) + difficulty).astype(np.float64)
         n = TASKS * ITEMS * len(metrics)
         values = np.stack([right if m == "acc" else draw for m in metrics], axis=1).ravel()
@@ -102,7 +106,9 @@ def _columns(metrics: list[str]) -> dict[str, Any]:
         "cot": words(np.zeros(n), ["off"]),
         "task": words(task, [f"task-{t}" for t in range(TASKS)]),
         "metric": words(metric, metrics),
-        "item": words(task * ITEMS + item, [f"task-{t}-{i}" for t in range(TASKS) for i in range(ITEMS)]),
+        "item": words(
+            task * ITEMS + item, [f"task-{t}-{i}" for t in range(TASKS) for i in range(ITEMS)]
+        ),
         "status": words(np.zeros(n), ["ok"]),
     }
 
@@ -160,7 +166,9 @@ def bootstrap(items: int = 1000, draws: int = 2000, rounds: int = 5) -> list[dic
             start = time.perf_counter()
             for i, row in enumerate(d[:10].astype(np.float64)):
                 rng = np.random.default_rng(seed + 1)
-                theirs = stats.bootstrap((row,), np.mean, n_resamples=draws, method="percentile", rng=rng)
+                theirs = stats.bootstrap(
+                    (row,), np.mean, n_resamples=draws, method="percentile", rng=rng
+                )
                 ends = theirs.confidence_interval
                 apart = max(apart, abs(ends.low - low[i]), abs(ends.high - high[i]))
             each = (time.perf_counter() - start) / min(contrasts, 10)
@@ -170,12 +178,16 @@ def bootstrap(items: int = 1000, draws: int = 2000, rounds: int = 5) -> list[dic
             f"bootstrap of {contrasts:4} contrasts, {items} items, {draws} resamples: SciPy takes {np.median(ratios):.0f} "
             f"times as long ({min(ratios):.0f} to {max(ratios):.0f}); intervals differ by {apart:.1e}"
         )
-        found.append({"contrasts": contrasts, "ratio": float(np.median(ratios)), "difference": float(apart)})
+        found.append(
+            {"contrasts": contrasts, "ratio": float(np.median(ratios)), "difference": float(apart)}
+        )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="?", choices=["all", "sizes", "bootstrap"], default="all")
     parser.add_argument("--arms", type=int, default=3331)
     parser.add_argument("--seeds", type=int, default=1)

@@ -3,6 +3,9 @@
 First: an estimate's variance has a part from `seeds` seeds and a part from 400 items; `share` is the seeds' part of it.
 Satterthwaite's degrees of freedom beside the weighted t values that codestage uses (analyse/effects.py).
 
+Second: the bootstrap that resamples seeds as well as items, beside codestage's, which draws seeds' weights
+(analyse/bootstrap.py), where differences vary from seed to seed much more than from item to item, alike, or not at all.
+
 Then: seeds are added until the interval of one of three contrasts excludes zero (analyse/sequential.py), to 12 at most. False findings
 of that and of a t test that is looked at as often; seeds until an effect is found, by its size in standard deviations
 of one seed's difference; and the width of the interval by g, the variance of the effects expected.
@@ -11,13 +14,16 @@ of one seed's difference; and the width of the interval by g, the variance of th
 """
 
 import json
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from codestage.analyse.bootstrap import Resamples
+from codestage.analyse.effects import task_parts
 from codestage.analyse.sequential import SEEDS_SHARE, half_width
 
-DRAWS, ITEMS = 40_000, 400
+DRAWS, ITEMS, STUDIES = 40_000, 400, 400
 CONTRASTS, MOST = 3, 12
 """Contrasts that share the error rate, and seeds at most, as in a study of two stages."""
 
@@ -32,6 +38,29 @@ def coverage(rng: np.random.Generator, seeds: int, share: float) -> tuple[float,
     one = error < stats.t.ppf(0.975, joined) * np.sqrt(total)
     weighted = from_seeds * stats.t.ppf(0.975, df) + from_items * stats.t.ppf(0.975, ITEMS)
     return float(one.mean()), float((error < weighted / np.sqrt(total)).mean())
+
+
+def resampled(
+    rng: np.random.Generator, seeds: int, seed_sd: float, item_sd: float
+) -> tuple[float, float]:
+    """(resampling both, codestage's bootstrap): share of 400 studies of 200 items whose interval holds the truth."""
+    held = np.zeros(2)
+    drawn = Resamples(seeds)
+    for _ in range(STUDIES):
+        d = rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, item_sd, (1, 200))
+        d = d + rng.normal(0, item_sd, (seeds, 200))
+        weights = rng.multinomial(200, np.full(200, 1 / 200), 500) / 200
+        both = np.take_along_axis(weights @ d.T, rng.integers(0, seeds, (500, seeds)), axis=1).mean(
+            axis=1
+        )
+        part = task_parts(d[None])
+        ours = (
+            d.mean() + drawn.from_seeds(part.by_seed) + drawn.from_items(0, d[None], part.item_variance)
+        )
+        for i, draws in enumerate((both, ours[0])):
+            low, high = np.quantile(draws, [0.025, 0.975])
+            held[i] += low <= 0 <= high
+    return float(held[0] / STUDIES), float(held[1] / STUDIES)
 
 
 def looked_at(rng: np.random.Generator, effect: float, most: int, draws: int = 20_000) -> np.ndarray:
@@ -80,7 +109,7 @@ def sequential(rng: np.random.Generator) -> dict[str, object]:
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    result: dict[str, object] = {}
+    result: dict[str, Any] = {}
     for seeds in (2, 3, 5, 10):
         rows = [coverage(rng, seeds, share) for share in (0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1)]
         ends = [(min(column), max(column)) for column in zip(*rows, strict=True)]
@@ -90,6 +119,18 @@ def main() -> None:
             for n, (lo, hi) in zip(("Satterthwaite", "weighted t"), ends, strict=True)
         )
         print(f"{seeds:2} seeds: {told}")
+    result["bootstrap"] = {}
+    for seeds in (3, 5, 10):
+        for told, seed_sd, item_sd in (
+            ("much more", 0.05, 0.05),
+            ("alike", 0.03, 0.3),
+            ("not", 0.0, 0.3),
+        ):
+            both, ours = resampled(rng, seeds, seed_sd, item_sd)
+            result["bootstrap"][f"{seeds} seeds, {told}"] = {"resampling_both": both, "codestage": ours}
+            print(
+                f"{seeds:2} seeds, seeds vary {told}: resampling both {both:.1%}, codestage {ours:.1%}"
+            )
     result["sequential"] = sequential(rng)
     print(json.dumps(result))
 

@@ -9,6 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
+    "small_to_large.py": ["--studies", "5"],
     "batches.py": ["--tokens", "200000"],
     "prepare.py": ["--documents", "10000"],
     "evaluate.py": ["--items", "2", "--prompts", "2", "--new", "4", "--shots", "1", "--rounds", "1"],

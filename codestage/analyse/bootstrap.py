@@ -1,10 +1,10 @@
 """The hierarchical bootstrap over seeds and items: every contrast of a study from the same resamples.
 
 Items are resampled with replacement, as counts: the means of all contrasts on all resamples are one matrix
-product. Seeds are too few for that: of three, resampling makes ten different samples, and its intervals
-hold the truth in 74 % of simulations where 95 % are meant (`benchmarks/coverage.py`). A seed's weight is therefore drawn from
-the distribution that gives the mean over seeds Student's t with S - 1 degrees of freedom, whatever the contrast,
-so that draws of several contrasts, tasks and levels stay joint.
+product. Seeds are too few for that: of three, resampling makes ten different samples, and where seeds matter most
+its 95 % intervals hold the truth in 76 % of simulations (`benchmarks/coverage.py`). A seed's weight is therefore drawn
+from the distribution that gives the mean over seeds Student's t with S - 1 degrees of freedom, whatever the
+contrast, so that draws of several contrasts, tasks and levels stay joint.
 
 Both parts are scaled to what each adds to the variance: resampling seeds and items side by side would count what
 is neither's own (the rest) up to three times (Owen 2007; for scaling, Rao and Wu 1988).

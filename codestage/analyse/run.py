@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from codestage.analyse.agreement import decisions
 from codestage.analyse.arms import arm_rows
 from codestage.analyse.contrasts import Contrast, contrasts
+from codestage.analyse.dose import dose_response
 from codestage.analyse.mixed import block_means, fit, second_opinion
+from codestage.analyse.mixtures import mixture_laws
 from codestage.analyse.records import Records, read_records
 from codestage.analyse.rows import Row, effect_rows
 from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, places, six
+from codestage.analyse.scaling import scaling
 from codestage.analyse.sequential import sequential
 from codestage.analyse.shrink import shrink
 
@@ -46,6 +50,10 @@ def analyse(folder: Path) -> dict[str, Any]:
         "arms": arms,
         "effects": rows,
         "sequential": _sequential(records, rows),
+        "doses": dose_response(records),
+        "scaling": scaling(records, folder),
+        "mixtures": mixture_laws(records),
+        "decisions": decisions(records),
         "notes": _notes(records),
     }
 

@@ -118,6 +118,7 @@ def test_the_next_arm_is_new_and_says_why():
             assert row["next"]["improvement"] > 0
 
 
+@pytest.mark.slow
 def test_intervals_of_the_best_share_hold_it():
     """Costs of a known bowl; the law chosen by its errors. Counted over studies."""
     doses = {"a": 0.0, "b": 0.15, "c": 0.3, "d": 0.45, "e": 0.6}

@@ -76,6 +76,7 @@ def test_what_is_said_follows_the_interval_and_the_test(compared):
     assert "The studies differ by more than chance" in first.text
 
 
+@pytest.mark.slow
 def test_names_of_any_kind_stay_text(tmp_path):
     folders = [
         finished(tmp_path / str(i), family=f + HOSTILE, parameters=n, key=i, odd=HOSTILE)

@@ -94,7 +94,7 @@ def scan(folder: Folder, columns: Sequence[str], wanted: Mapping[str, Any]) -> p
         scanner = whole.subset(row_group_ids=sorted(held)).scanner(
             columns=list(columns), filter=where, batch_size=BATCH, batch_readahead=2
         )
-        kept = pq.read_table(folder.items).filter(where).select(list(columns)).cast(scanner.projected_schema).to_batches()
+        kept = [batch for batch in scanner.to_batches() if len(batch)] if held else []
         return pa.Table.from_batches(kept, scanner.projected_schema).unify_dictionaries()
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(
