@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from codestage.report.document import Cell, Chart, Table
 from codestage.report.drawing import NARROW, WIDE, label, panel, sheet
-from codestage.report.plots import source_colours
+from codestage.report.plots import all_source_colours
 from codestage.report.records import Records
 
 MOST_BANDS = 12
@@ -45,8 +45,9 @@ def schedule_bands(records: Records) -> Chart | None:
     if not any(band.changes for band in bands.values()):
         return None
     shown = sorted(bands.values(), key=lambda band: not band.changes)[:MOST_BANDS]
-    sources = list(dict.fromkeys(s for band in shown for s in band.shares))
-    colours = source_colours(sources, records.study.get("domains") or {})
+    drawn_from = dict.fromkeys(s for band in shown for s in band.shares)
+    every = all_source_colours(records)
+    colours = {source: every[source] for source in drawn_from}
     title = "Schedules: what each stretch of a stage drew"
     more = (
         f" {len(bands) - len(shown)} more options are in the table." if len(bands) > len(shown) else ""

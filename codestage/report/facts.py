@@ -12,11 +12,11 @@ from codestage.report.plots import (
     Dose,
     Loss,
     Seen,
+    all_source_colours,
     cot_plot,
     curve_plot,
     detectable_plot,
     dose_plot,
-    source_colours,
 )
 from codestage.report.questions import contrast_chart, question
 from codestage.report.records import Curve, Mean, Records
@@ -225,7 +225,8 @@ def doses(records: Records) -> Section | None:
     gap = _largest_gap(records)
     bands = schedule_bands(records)
     sources = list(dict.fromkeys(s for ds in stages.values() for d in ds for s in d.realised))
-    colours = source_colours(sources, records.study.get("domains") or {})
+    every = all_source_colours(records)
+    colours = {source: every[source] for source in sources}
     title = (
         "Every stage drew exactly the tokens that were planned"
         if gap == 0

@@ -24,7 +24,7 @@ from codestage.report.drawing import (
     panel,
     sheet,
 )
-from codestage.report.records import Effect, Mean
+from codestage.report.records import Effect, Mean, Records
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,14 @@ def source_colours(sources: Sequence[str], domains: Mapping[str, str]) -> dict[s
         wanted = first.get(domains.get(source, ""))
         colours[source] = wanted if wanted and wanted not in colours.values() else next(spare)
     return colours
+
+
+def all_source_colours(records: Records) -> dict[str, str]:
+    """The colour of each source on the whole page, whichever of them a chart shows."""
+    domains = {str(k): str(v) for k, v in (records.study.get("domains") or {}).items()}
+    stages = [stage for run in records.runs for stage in run["stages"]]
+    drawn = [s for stage in stages for s in (*stage["tokens_realised"], *stage.get("drawn", ()))]
+    return source_colours(list(dict.fromkeys([*domains, *drawn])), domains)
 
 
 def dose_plot(stages: Mapping[str, Sequence[Dose]], colours: Mapping[str, str], narrow: bool) -> Figure:

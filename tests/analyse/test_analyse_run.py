@@ -8,6 +8,7 @@ import pytest
 from records_fixture import STAGES, study, write
 
 from codestage.analyse.contrasts import contrasts
+from codestage.analyse.rows import verdict
 from codestage.analyse.run import analyse
 from codestage.errors import UserError
 
@@ -75,3 +76,54 @@ def test_records_that_are_missing_or_broken_are_told(tmp_path):
     (tmp_path / "results" / "items.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="no readable records"):
         analyse(tmp_path)
+
+
+def test_a_study_of_one_stage_compares_every_option_with_the_first():
+    told = study()
+    one = {k: v for k, v in told.items() if k != "arms"} | {
+        "stages": ["tune"],
+        "arms": [
+            a | {"name": a["factors"]["tune"], "factors": {"tune": a["factors"]["tune"]}}
+            for a in told["arms"]
+            if a["factors"]["pretrain"] == "text"
+        ],
+    }
+    found = {c.name: c.weights for c in contrasts(one)}
+    assert found["uniform@tune"] == {"uniform": 1.0, "text": -1.0}
+    assert found["increase@tune"] == {"increase": 1.0, "text": -1.0}
+    assert found["code@tune"] == {"uniform": 0.5, "increase": 0.5, "text": -1.0}
+
+
+def test_verdicts_are_those_of_the_corrected_tests():
+    row = {"p_adjusted": 0.2, "estimate": 1.0, "family": "transfer"}
+    assert verdict(row | {"p_adjusted": 0.04}, 0.01, 0.01) == "up"
+    assert verdict(row | {"p_adjusted": 0.04, "estimate": -1.0}, 0.01, 0.01) == "down"
+    assert verdict(row, 0.01, 0.01) == "equivalent"
+    assert verdict(row, 0.2, 0.01) == "not_worse"
+    assert verdict(row | {"family": "tune"}, 0.2, 0.01) == "open"
+    assert verdict(row, 0.2, 0.2) == "open"
+
+
+def test_no_harm_is_claimed_of_a_gain_too_large_to_be_none(tmp_path):
+    """Code adds 3 points everywhere: harm of 2 can be ruled out on tasks outside code, a difference need not be shown."""
+    answer = analyse(write(tmp_path, pretrain=0.03, items=1500, seeds=5))
+    found = {e["name"]: e for e in answer["effects"] if e["contrast"] == "transfer-code@pretrain"}
+    assert "prints" not in found  # the code task itself
+    assert {"coins", "lists", "sums", "symbolic", "arithmetic"} <= set(found)
+    assert all(found[t]["p_not_worse"] < 0.05 for t in ("coins", "lists", "sums"))
+    assert all(found[t]["p_not_worse"] <= found[t]["p_equivalent"] for t in found)
+
+
+def test_the_mixed_model_and_the_bootstrap_stand_beside_the_grids_effects(tmp_path):
+    answer = analyse(write(tmp_path, pretrain=0.2))
+    for name in ("code@pretrain", "code@tune", "pretrain×tune"):
+        row = overall(answer, name)
+        estimate, low, high, p = row["mixed"]
+        assert estimate == pytest.approx(row["estimate"], abs=0.2)
+        assert low < estimate < high
+        assert 0 < p <= 1
+        assert row["bootstrap"][0] == pytest.approx(row["low"], abs=0.15 * (row["high"] - row["low"]))
+    assert overall(answer, "code@pretrain")["mixed"][3] < 0.05
+    shrunk = [e for e in answer["effects"] if e["shrunk"]]
+    assert {e["level"] for e in shrunk} == {"task"}
+    assert {e["family"] for e in shrunk} == {"pretrain", "tune"}
