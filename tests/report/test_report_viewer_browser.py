@@ -266,9 +266,16 @@ def test_an_item_shows_both_sides(chromium, served):
         left, right = detail.locator(".output.a"), detail.locator(".output.b")
         expect(left.locator(".text")).to_contain_text("First text/text and then")
         expect(right.locator(".text")).to_contain_text("First text+code/text and then")
+        page.goto(served.page + "#view=compare&dir=gained&cot=generated&seed=0")
+        watched.settled()
+        page.locator("a.item").first.click()
+        watched.settled()
         # what only one side has is marked, what both have is not
-        assert right.locator("mark").first.inner_text() == "+code"
-        assert "First" not in "".join(left.locator("mark").all_inner_texts())
+        gold = (
+            detail.locator(".options li", has_text="right").inner_text().removesuffix("✓right").strip()
+        )
+        assert right.locator("mark").all_inner_texts() == ["+code", gold]
+        assert len(left.locator("mark").all_inner_texts()) == 1
         page.goto(served.page + ITEM)
         watched.settled()
         expect(detail.locator(".choices").first.locator("tbody tr")).to_have_count(3)

@@ -3,14 +3,19 @@
 import { ask } from "./api.js";
 import { renderCompare } from "./compare.js";
 import { data, fill, h, problem, say, select } from "./dom.js";
+import { renderProgress } from "./progress.js";
 import { address, go, read } from "./state.js";
-import { renderProgress, renderStudy } from "./study.js";
+import { renderStudy } from "./study.js";
 
-const VIEWS = [["study", "Study"], ["compare", "Compare"]];
-const QUICK = 1000, SLOW = 10000;
+const VIEWS = [
+  ["study", "Study"],
+  ["compare", "Compare"],
+];
+const QUICK = 1000,
+  SLOW = 10000;
 const main = document.getElementById("main");
 let studies = [];
-const known = new Map();  // study -> how far it was when last asked, with the stamp of its results
+const known = new Map(); // study -> how far it was when last asked, with the stamp of its results
 let shown = null;
 
 const current = () => {
@@ -21,12 +26,34 @@ const current = () => {
 };
 
 function renderTop(state) {
-  fill(document.getElementById("views"), VIEWS.map(([name, label]) =>
-    h("a", { id: `view-${name}`, href: address({ view: name, study: state.study }), "aria-current": state.view === name ? "page" : null }, label)));
+  fill(
+    document.getElementById("views"),
+    VIEWS.map(([name, label]) =>
+      h(
+        "a",
+        {
+          id: `view-${name}`,
+          href: address({ view: name, study: state.study }),
+          "aria-current": state.view === name ? "page" : null,
+        },
+        label,
+      ),
+    ),
+  );
   const which = document.getElementById("which");
   const choices = studies.map((s) => ({ value: String(s.id), label: nameOf(s) }));
-  fill(which, studies.length < 2 || state.view === "compare" ? null
-    : select("Study", choices, String(state.study), (id) => go({ view: "study", study: id }, { fresh: true }), { id: "pick-study" }));
+  fill(
+    which,
+    studies.length < 2 || state.view === "compare"
+      ? null
+      : select(
+          "Study",
+          choices,
+          String(state.study),
+          (id) => go({ view: "study", study: id }, { fresh: true }),
+          { id: "pick-study" },
+        ),
+  );
   const study = studies[state.study];
   document.title = `${VIEWS.find(([name]) => name === state.view)[1]}: ${study.name} · codestage`;
 }
@@ -47,7 +74,13 @@ async function render({ again = false } = {}) {
   main.setAttribute("aria-busy", "true");
   try {
     if (state.view === "compare") await renderCompare(main, state, { studies, nameOf, fresh, still });
-    else await renderStudy(main, state, { study: studies[state.study], answer: known.get(state.study), fresh, still });
+    else
+      await renderStudy(main, state, {
+        study: studies[state.study],
+        answer: known.get(state.study),
+        fresh,
+        still,
+      });
   } catch (error) {
     if (still()) fill(main, h("h1", {}, "Study ", data(studies[state.study].name)), problem(error));
   }
@@ -81,7 +114,8 @@ async function took(id, answer) {
     studies = (await ask("studies")).studies;
     const focus = document.activeElement?.id;
     await render({ again: true });
-    if (focus && document.activeElement === document.body) document.getElementById(focus)?.focus({ preventScroll: true });
+    if (focus && document.activeElement === document.body)
+      document.getElementById(focus)?.focus({ preventScroll: true });
     say("The results have changed; the page shows the new ones.");
   } else if (shown?.view === "study" && shown.study === id) {
     renderProgress(answer, before ?? null);
@@ -102,12 +136,12 @@ async function begin() {
     return;
   }
   addEventListener("hashchange", async () => {
-    await learn(current().study).catch(() => null);  // follow() says what is wrong
+    await learn(current().study).catch(() => null); // follow() says what is wrong
     await render();
   });
   document.addEventListener("visibilitychange", () => document.hidden || follow());
   document.getElementById("skip").addEventListener("click", (event) => {
-    event.preventDefault();  // the address after # holds the view
+    event.preventDefault(); // the address after # holds the view
     main.focus();
   });
   await render();

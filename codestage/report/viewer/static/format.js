@@ -29,7 +29,12 @@ export function probability(p) {
 
 export function tokens(value) {
   if (!known(value)) return DASH;
-  for (const [size, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [size, unit] of [
+    [1e12, "T"],
+    [1e9, "B"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (value >= size) return (value / size).toFixed(value >= 100 * size ? 0 : 1) + " " + unit;
   }
   return String(value);
@@ -44,10 +49,16 @@ export function duration(seconds) {
 }
 
 const METRICS = {
-  acc: "accuracy", acc_norm: "accuracy by character", acc_token: "accuracy by token",
-  prob: "probability of the right choice", bpb: "bits per byte of the right answer",
-  format: "readable answers", letter_acc: "accuracy by letter", sample_acc: "accuracy of drawn answers",
-  sc_acc: "accuracy of the majority", exact_match: "exact match",
+  acc: "accuracy",
+  acc_norm: "accuracy by character",
+  acc_token: "accuracy by token",
+  prob: "probability of the right choice",
+  bpb: "bits per byte of the right answer",
+  format: "readable answers",
+  letter_acc: "accuracy by letter",
+  sample_acc: "accuracy of drawn answers",
+  sc_acc: "accuracy of the majority",
+  exact_match: "exact match",
 };
 export const metricName = (metric) => METRICS[metric] ?? metric;
 

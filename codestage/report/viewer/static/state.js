@@ -5,7 +5,9 @@ export function read() {
 }
 
 export function address(state) {
-  const known = Object.entries(state).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const known = Object.entries(state).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   return "#" + new URLSearchParams(known);
 }
 
