@@ -79,7 +79,8 @@ def _write_items(
     Written in groups of about a million rows, so that memory does not grow with the study.
     """
     waiting: list[pa.Table] = []
-    with pq.ParquetWriter(path, SCHEMA) as writer:
+    unfinished = path.with_suffix(".unfinished")
+    with pq.ParquetWriter(unfinished, SCHEMA) as writer:
         for table in _items(works, evaluations, store):
             waiting.append(table)
             if sum(map(len, waiting)) >= ROW_GROUP:
@@ -87,6 +88,7 @@ def _write_items(
                 waiting.clear()
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
+    unfinished.replace(path)  # who reads it meanwhile sees the old records or the new ones, whole
 
 
 def _items(

@@ -111,7 +111,7 @@ class Watched:
         self.page.set_default_timeout(10_000)
 
     def failed(self, request):
-        left = "/api/status" in request.url and "ERR_ABORTED" in request.failure
+        left = "/api/" in request.url and "ERR_ABORTED" in request.failure
         if not left:  # what was asked just before the page was left is no failure
             self.wrong.append(f"failed: {request.url} {request.failure}")
 
