@@ -15,7 +15,7 @@ import numpy as np
 from codestage.analyse import dose
 from codestage.analyse.agreement import decisions_of
 from codestage.analyse.bootstrap import Resamples
-from codestage.analyse.laws import LAWS, leave_one_out
+from codestage.analyse.laws import LAWS, leave_out
 from codestage.analyse.meta import welch
 from codestage.analyse.power_law import fit
 from codestage.analyse.profile import Profile, Profiles
@@ -64,7 +64,7 @@ def best_share(n: int) -> float:
     for key in range(n):
         found = profile(key, 100 + 150 * (r[:, 0] - 0.25) ** 2)
         costs = found.level + found.estimates
-        law = min(LAWS.values(), key=lambda law: leave_one_out(law, r, costs).rmse)
+        law = min(LAWS.values(), key=lambda law: leave_out(law, r, costs).rmse)
         weights = np.random.default_rng([key, 1]).standard_exponential((256, 5))
         drawn = law(r, found.level + found.draws.T, weights, at)
         low, high = np.quantile(at[drawn.argmin(axis=1), 0], [0.025, 0.975])

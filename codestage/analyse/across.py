@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
-from codestage.analyse.agreement import PREDICTIONS, concordance, decisions_of, sign_agreement
-from codestage.analyse.bootstrap import DRAWS
+from codestage.analyse.agreement import (
+    DRAWS,
+    PREDICTIONS,
+    concordance,
+    decisions_of,
+    sign_agreement,
+)
 from codestage.analyse.effects import holm
-from codestage.analyse.meta import regression, together, welch
+from codestage.analyse.meta import regression, spread, together, welch
 from codestage.analyse.profile import Profile, Profiles, point_scores
 from codestage.analyse.records import Records, read_records
 from codestage.analyse.scales import ALPHA, SCALE, levels, places, six
@@ -139,33 +144,6 @@ def _comparable(key: tuple[str, ...], studies: Sequence[Study], tasks: Sequence[
         told = study.records.study["tasks"]
         sets.append({t["name"] for t in told if level == "overall" or t["domain"] == name})
     return all(s == sets[0] and s <= set(tasks) for s in sets)
-
-
-def spread(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(standard error, degrees of freedom) of an effect, from its interval and its detectable effect.
-
-    Both are multiples of the standard error by the same Student's t: their ratio tells the degrees of freedom.
-    """
-    numbers = [row.get(k) for k in ("low", "high", "mde")]
-    if any(x is None for x in numbers):
-        return None
-    half, mde = (numbers[1] - numbers[0]) / 2, numbers[2]  # type: ignore[operator]
-    if half <= 0:
-        return None
-
-    def ratio(log_df: float) -> float:
-        df = float(np.exp(log_df))
-        top = float(special.stdtrit(df, 1 - ALPHA / 2))
-        return (top + float(special.stdtrit(df, 0.8))) / top - mde / half
-
-    lowest, highest = 0.0, float(np.log(1e7))
-    if ratio(lowest) >= 0:
-        df = 1.0
-    elif ratio(highest) <= 0:
-        df = 1e7
-    else:
-        df = float(np.exp(optimize.brentq(ratio, lowest, highest)))
-    return half / float(special.stdtrit(df, 1 - ALPHA / 2)), df
 
 
 def _effect(key: tuple[str, ...], studies: Sequence[Study]) -> Row:

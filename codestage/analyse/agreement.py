@@ -1,19 +1,21 @@
 """Whether orders agree: Kendall's W, signs of effects, and how often a small run picks the large one's winner."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, permutations
+from itertools import permutations
 from math import factorial
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from codestage.analyse.bootstrap import DRAWS
 from codestage.analyse.profile import Profile, Profiles, point_scores
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, SCALE, levels, places, six
 from codestage.analyse.scaling import budgets
 
+DRAWS = 512
+PAIRS = 5_000
+"""Pairs that are decided at the most; of more, as many are drawn."""
 EXACT = 20_000
 """Orders up to which all are counted; of more, `RANDOM` are drawn."""
 RANDOM = 9_999
@@ -118,7 +120,10 @@ def decisions_of(small: Profile, large: Profile, at_small: slice, at_large: slic
     """
     s, t = small.estimates[at_small][:, None], large.estimates[at_large][:, None]
     ds, dt = small.draws[at_small], large.draws[at_large]
-    pairs = np.array(list(combinations(range(len(t)), 2)))
+    pairs = np.column_stack(np.triu_indices(len(t), 1))
+    if len(pairs) > PAIRS:
+        rng = np.random.default_rng([6, len(t)])
+        pairs = pairs[np.sort(rng.choice(len(pairs), PAIRS, replace=False))]
     gaps = dt[pairs[:, 0]] - dt[pairs[:, 1]]
     span: np.ndarray = np.quantile(gaps, [ALPHA / 2, 1 - ALPHA / 2], axis=1)
     sure = pairs[(span[0] > 0) | (span[1] < 0)]

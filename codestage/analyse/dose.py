@@ -31,12 +31,14 @@ Row = dict[str, Any]
 def dose_response(records: Records, *, draws: int = DRAWS, seed: int = 0) -> list[Row]:
     """A row for each stage with three or more doses, mode, metric, level and name; see docs/formats.md.
 
-    Measured after the last stage. Options are averaged over what the other stages did.
+    Measured after the last stage. Options are averaged over what the other stages did; a dose is left out where there is
+    no seed that all its arms have.
     """
     rows: list[Row] = []
     last = records.study["stages"][-1]
+    ran = records.ran(last)
     for stage in records.study["stages"]:
-        doses = stage_doses(records, stage)
+        doses = [d for d in stage_doses(records, stage) if ran[list(d.arms)].all(axis=0).any()]
         if len(doses) < FEWEST:
             continue
         for metric in MARGINS:

@@ -4,11 +4,14 @@ Each effect has a standard error with few degrees of freedom. Whether studies di
 Welch (1951) does for means of unequal variance; Cochran's Q (1954) is told beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
+
+from codestage.analyse.scales import ALPHA
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,33 @@ class Regression:
     tau: float
     q: float
     """Weighted squares that the columns leave."""
+
+
+def spread(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """(standard error, degrees of freedom) of an effect, from its interval and its detectable effect.
+
+    Both are multiples of the standard error by the same Student's t: their ratio tells the degrees of freedom.
+    """
+    numbers = [row.get(k) for k in ("low", "high", "mde")]
+    if any(x is None for x in numbers):
+        return None
+    half, mde = (numbers[1] - numbers[0]) / 2, numbers[2]  # type: ignore[operator]
+    if half <= 0:
+        return None
+
+    def ratio(log_df: float) -> float:
+        df = float(np.exp(log_df))
+        top = float(special.stdtrit(df, 1 - ALPHA / 2))
+        return (top + float(special.stdtrit(df, 0.8))) / top - mde / half
+
+    lowest, highest = 0.0, float(np.log(1e7))
+    if ratio(lowest) >= 0:
+        df = 1.0
+    elif ratio(highest) <= 0:
+        df = 1e7
+    else:
+        df = float(np.exp(optimize.brentq(ratio, lowest, highest)))
+    return half / float(special.stdtrit(df, 1 - ALPHA / 2)), df
 
 
 def together(y: np.ndarray, se: np.ndarray, df: np.ndarray, alpha: float = 0.05) -> Together:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from codestage.analyse.dose import drawn_shares
-from codestage.analyse.laws import LAWS, leave_one_out
+from codestage.analyse.laws import LAWS, leave_out
 from codestage.analyse.profile import Profile, Profiles, point_scores
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, six
@@ -100,13 +100,16 @@ def mixture_laws(records: Records, *, draws: int = DRAWS, seed: int = 0) -> Row 
 
 
 def mixtures(records: Records) -> Mixtures | None:
-    """The distinct mixtures of arms whose options are all plain; None where none varies or doses are unknown."""
+    """The distinct mixtures of arms that ran and whose options are all plain; None where none varies or doses are unknown."""
     study = records.study
     drawn = {stage: drawn_shares(records, stage) for stage in study["stages"]}
+    place = {name: i for i, name in enumerate(records.arms)}
+    ran = np.asarray(records.ran(study["stages"][-1]).any(axis=1))
     arms = [
         a
         for a in study["arms"]
         if a["role"] == "grid"
+        and ran[place[a["name"]]]
         and all(study["schedules"][s].get(o) == "mix" for s, o in a["factors"].items())
         and all(o in drawn[s] for s, o in a["factors"].items())
     ]
@@ -121,7 +124,6 @@ def mixtures(records: Records) -> Mixtures | None:
             options.append(table)
     if not stages:
         return None
-    place = {name: i for i, name in enumerate(records.arms)}
     groups: dict[tuple[float, ...], list[int]] = {}
     for arm in arms:
         row = [
@@ -209,7 +211,7 @@ class _Search:
         """Both laws on one profile of costs; the one that predicts left-out arms better proposes."""
         seen = self.tried.shares @ self.features.matrix
         costs = profile.level + profile.estimates
-        errors = {name: leave_one_out(law, seen, costs) for name, law in LAWS.items()}
+        errors = {name: leave_out(law, seen, costs) for name, law in LAWS.items()}
         chosen = min(errors, key=lambda name: errors[name].rmse)
         places = np.vstack([seen, self.candidates @ self.features.matrix])
         law, n = LAWS[chosen], len(seen)

@@ -11,9 +11,9 @@ import numpy as np
 
 FEWEST, WITH_OFFSET = 3, 4
 """Budgets from which a law is fitted, and from which it has an offset."""
-EXPONENTS = np.geomspace(0.01, 3.0, 40)
+EXPONENTS = np.geomspace(0.01, 3.0, 24)
 """Exponents tried where there is an offset; for each, offset and scale are least squares."""
-FINER = 4
+FINER = 7
 """Rounds of finer exponents around the best."""
 
 
@@ -60,9 +60,9 @@ def _with_offset(x: np.ndarray, costs: np.ndarray, largest: float) -> Laws:
     kept = _best(tried)
     step = EXPONENTS[1] / EXPONENTS[0]
     for _ in range(FINER):
-        factors = step ** np.linspace(-1, 1, 9)
+        factors = step ** np.linspace(-1, 1, 5)
         kept = _best([_least_squares(x, costs, kept[2] * f) for f in factors])
-        step = step ** (1 / 4)
+        step = step**0.5
     return Laws(kept[0], kept[1], kept[2], largest)
 
 

@@ -22,6 +22,7 @@ from scipy import optimize, special, stats
 from codestage.analyse.bootstrap import DRAWS, Resamples
 
 SMALLEST_P = 1e-12
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,17 @@ class Profiles:
         self.tasks, self.numbers, self.bound = tasks, numbers, bound
         self.resamples = Resamples(1, draws, seed)
         self._done: dict[tuple[str, bytes], _Items | None] = {}
+        self._layouts: dict[bytes, _Layout | None] = {}
 
     def of(self, names: Sequence[str]) -> Profile | None:
         """The profile of the mean over tasks; None where the points cannot be compared."""
         if not names:
             return None
         known = [~np.isnan(self.tasks[n]).all(axis=2) for n in names]
-        layout = _layout(np.logical_and.reduce(known))
+        cells = np.logical_and.reduce(known)
+        if cells.tobytes() not in self._layouts:
+            self._layouts[cells.tobytes()] = _layout(cells)
+        layout = self._layouts[cells.tobytes()]
         if layout is None:
             return None
         parts = [self._items(n, layout) for n in names]
@@ -140,8 +145,8 @@ class Profiles:
 
     def _profile(self, parts: Sequence["_Items"], layout: _Layout) -> Profile:
         by_cell = np.mean([p.by_cell for p in parts], axis=0)
-        estimates = layout.contrasts @ by_cell
-        rest = layout.residual @ by_cell
+        estimates = _snapped(layout.contrasts @ by_cell)
+        rest = _snapped(layout.residual @ by_cell)
         sigma2 = float(rest @ rest) / layout.df if layout.df else 0.0
         spread = layout.contrasts @ layout.contrasts.T
         items = sum(p.items for p in parts)
@@ -196,15 +201,20 @@ class _Items:
 def _task_items(scores: np.ndarray, layout: _Layout, resamples: Resamples, number: int) -> _Items:
     """One task's cells and item draws from scores `[cell, item]`, all known."""
     n = scores.shape[1]
-    by_item = layout.contrasts @ scores
+    by_item = _snapped(layout.contrasts @ scores)
     variance = by_item.var(axis=1, ddof=1) if n > 1 else np.zeros(len(by_item))
     if layout.df and n > 1:
-        rest = layout.residual @ scores
+        rest = _snapped(layout.residual @ scores)
         rest -= rest.mean(axis=1, keepdims=True)
         within = float((rest**2).sum()) / (layout.df * (n - 1))
         variance = np.maximum(0.0, variance - within * (layout.contrasts**2).sum(axis=1))
     draws = resamples.from_items(number, by_item[:, None, :], variance / n)
     return _Items(scores.mean(axis=1), draws, n)
+
+
+def _snapped(x: np.ndarray) -> np.ndarray:
+    """Differences that are rounding of equal scores are none, or else they would be compared with each other."""
+    return np.where(np.abs(x) < ROUNDING, 0.0, x)
 
 
 def point_scores(scores: np.ndarray, members: Sequence[Iterable[int]]) -> np.ndarray:

@@ -42,6 +42,8 @@ class ComparisonFiles:
     json: Path
     html: Path
     markdown: Path
+    answer: tuple[str, ...]
+    """The page's answer, sentence by sentence."""
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any], ComparisonFiles]:
@@ -54,7 +56,8 @@ def write_comparison(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any]
     found = compare(folders)
     document = compose(found)
     pictures = [draw(chart) for chart in document.charts]
-    files = ComparisonFiles(out / "compare.json", out / "compare.html", out / "compare.md")
+    answer = tuple(sentence.text for sentence in document.answer)
+    files = ComparisonFiles(out / "compare.json", out / "compare.html", out / "compare.md", answer)
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
         (out / "tables").mkdir(exist_ok=True)

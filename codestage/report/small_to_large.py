@@ -273,11 +273,12 @@ def _between(low: float | None, high: float | None) -> str:
     return DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def _named(d: Entry) -> str:
-    """`2M at pretrain: bits for accuracy`."""
+def _named(d: Entry, ladder: bool = True) -> str:
+    """`2M at pretrain: bits for accuracy`; without `ladder` just `2M: …`."""
     by, of = SHORT.get(d["metric"], d["metric"]), SHORT.get(d["target"], d["target"])
     words = by if by == of else f"{by} for {of}"
-    return f"{count(d['tokens'])} at {d['ladder']}: {words}"
+    where = f" at {d['ladder']}" if ladder else ""
+    return f"{count(d['tokens'])}{where}: {words}"
 
 
 def _decided(decided: Sequence[Entry], view: View) -> list[str]:
@@ -300,6 +301,7 @@ def _decided(decided: Sequence[Entry], view: View) -> list[str]:
 
 def _decision_chart(decided: Sequence[Entry], view: View) -> Chart:
     overall = [d for d in decided if d["level"] == "overall"]
+    several = len({d["ladder"] for d in overall}) > 1
     rows = []
     colours = dict(zip(dict.fromkeys((d["metric"], d["target"]) for d in overall), MORE, strict=False))
     for d in overall:
@@ -312,7 +314,15 @@ def _decision_chart(decided: Sequence[Entry], view: View) -> Chart:
             at, low, high = (None if a[k] is None else 100 * a[k] for k in ("estimate", "low", "high"))
             colour = colours[d["metric"], d["target"]]
             rows.append(
-                Span(f"{_named(d)}{said}", at, low, high, colour, words, hollow=what == "accuracy")
+                Span(
+                    f"{_named(d, several)}{said}",
+                    at,
+                    low,
+                    high,
+                    colour,
+                    words,
+                    hollow=what == "accuracy",
+                )
             )
     return Chart(
         "decisions",

@@ -12,7 +12,7 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.oneway import anova_generic
 
 from codestage.analyse import meta
-from codestage.analyse.across import compare, spread
+from codestage.analyse.across import compare
 from codestage.analyse.agreement import (
     accuracy,
     decisions,
@@ -21,8 +21,10 @@ from codestage.analyse.agreement import (
     kendall_w,
     sign_agreement,
 )
+from codestage.analyse.contrasts import contrasts
 from codestage.analyse.profile import Profiles
-from codestage.analyse.run import analyse
+from codestage.analyse.rows import effect_rows
+from codestage.analyse.scales import MARGINS, places
 from codestage.errors import UserError
 
 
@@ -196,16 +198,23 @@ def test_the_regression_on_size_is_weighted_least_squares():
 def test_an_effects_standard_error_and_freedom_are_read_off_its_row():
     for df in (2.0, 4.5, 300.0):
         half, found = stats.t.isf(0.025, df) * 1.7, stats.t.isf(0.025, df) + stats.t.ppf(0.8, df)
-        se, freedom = spread({"low": 3 - half, "high": 3 + half, "mde": 1.7 * found})
+        se, freedom = meta.spread({"low": 3 - half, "high": 3 + half, "mde": 1.7 * found})
         assert se == pytest.approx(1.7, rel=1e-6)
         assert freedom == pytest.approx(df, rel=1e-4)
-    assert spread({"low": None, "high": 1.0, "mde": 1.0}) is None
+    assert meta.spread({"low": None, "high": 1.0, "mde": 1.0}) is None
 
 
 def finished(folder, *, family="llama", parameters=500_000, key=0, truth=peaked, odd="", **options):
     told = study(items=60, odd=odd, model={"family": family, "parameters": parameters}, **options)
-    write(folder, made(told, truth, key=key, odd=odd))
-    (folder / "results" / "effects.json").write_text(json.dumps(analyse(folder), allow_nan=False))
+    records = made(told, truth, key=key, odd=odd)
+    write(folder, records)
+    rows = [
+        row
+        for metric in MARGINS
+        for stage, cot in places(records, metric)
+        for row in effect_rows(records, contrasts(told), stage=stage, cot=cot, metric=metric)
+    ]
+    (folder / "results" / "effects.json").write_text(json.dumps({"effects": rows}, allow_nan=False))
     return folder
 
 

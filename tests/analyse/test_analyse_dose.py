@@ -1,5 +1,6 @@
 """Dose and response against independent references, and by counting in simulations."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -114,22 +115,36 @@ def test_the_highest_place_of_a_curve_is_found_within_its_ends():
     assert highest(beta, 0.5) == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("changes", "p", "wanted"),
+    [
+        ({}, 0.06, "flat"),
+        ({}, 0.01, "peak"),
+        ({"beta": np.array([-4.0, 8.0])}, 0.01, "trough"),
+        ({"p_bend": 0.2}, 0.01, "rising"),  # the turn lies between the doses, but no bend is shown
+        ({"beta": np.array([4.0, -2.0])}, 0.01, "rising"),  # it turns beyond the last dose
+        ({"p_bend": 0.2, "linear": -1.0}, 0.01, "falling"),
+        ({"p_bend": 0.2, "p_misfit": 0.01}, 0.01, "irregular"),
+    ],
+)
+def test_the_rule_that_names_a_shape(changes, p, wanted):
+    found = fit(X, profile([0, 3, 4, 3, 1])[0])
+    given = {"beta": np.array([4.0, -8.0]), "linear": 1.0, "p_bend": 0.01, "p_misfit": 0.5} | changes
+    assert _shape(replace(found, **given), p) == wanted
+
+
 def test_doses_are_those_drawn_and_count_domains_foreign_to_the_first_option():
     told = study()
-    told["domains"]["notebooks"] = "code-text"
+    told["domains"] |= {"notebooks": "code-text", "novels": "text"}
     records = made(told, peaked)
     for run in records.runs:
         for stage in run["stages"]:
             if stage["name"] == "pretrain" and stage["option"] == "tenth":
-                stage["tokens_realised"] = {"prose": 85, "python": 10, "notebooks": 5}
+                stage["tokens_realised"] = {"prose": 60, "novels": 25, "python": 10, "notebooks": 5}
                 stage["tokens_planned"] = {"prose": 100}
     doses = stage_doses(records, "pretrain")
     assert [d.share for d in doses] == pytest.approx([0, 0.15, 0.25, 0.4, 0.5])
-    assert drawn_shares(records, "pretrain")["tenth"] == {
-        "prose": 0.85,
-        "python": 0.1,
-        "notebooks": 0.05,
-    }
+    assert drawn_shares(records, "pretrain")["tenth"]["novels"] == 0.25
     assert len(doses[0].arms) == 2  # averaged over what tuning did
     told["schedules"]["pretrain"]["half"] = "phases"
     assert [d.options for d in stage_doses(records, "pretrain")][-1] == ("most",)
@@ -205,3 +220,26 @@ def test_arms_are_averaged_into_points_and_unknown_stays_unknown():
     assert got[0] == pytest.approx(scores[:2].mean(axis=0))
     assert np.isnan(got[1, 1]).all()
     assert not np.isnan(got[1, 0]).any()
+
+
+def test_a_dose_that_never_ran_is_left_out_and_the_others_are_fitted():
+    records = made(study(), peaked)
+    gone = records.arms.index("half/text")
+    for scores in records.scores.values():
+        scores[gone] = np.nan
+    rows = dose_response(records, draws=16)
+    assert rows
+    assert all([p["dose"] for p in r["points"]] == [0, 0.1, 0.25, 0.4] for r in rows)
+
+
+def test_scores_that_are_all_alike_are_flat_and_not_certain():
+    """Nothing seen to vary: the rule of three, as wide as 80 items leave it; never a verdict from rounding."""
+    records = made(study(), peaked)
+    for (*_, metric), scores in records.scores.items():
+        scores[:] = 1.0 if metric == "acc" else 0.1 + 0.2
+    for row in dose_response(records, draws=64):
+        assert (row["shape"], row["p"]) == ("flat", 1.0)
+        if row["metric"] == "acc" and row["level"] == "task":
+            share = 100 * (1 - 0.05 ** (1 / 80))
+            assert row["points"][1]["high"] == pytest.approx(share, rel=1e-3)
+            assert row["flat"] == "not resolved"

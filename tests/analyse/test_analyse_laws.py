@@ -8,7 +8,7 @@ import yaml
 from ladder_fixture import made, peaked, study
 from scipy import optimize, stats
 
-from codestage.analyse.laws import LAWS, leave_one_out, log_linear, quadratic
+from codestage.analyse.laws import LAWS, leave_out, log_linear, quadratic
 from codestage.analyse.mixtures import mix_line, mixture_laws, mixtures
 
 
@@ -69,10 +69,10 @@ def test_weight_zero_leaves_an_arm_out_and_rows_do_not_mix(law):
 def test_errors_on_arms_left_out_never_see_them(law):
     r = mixed(9)
     costs = 1 + 0.3 * r[:, 0] + np.random.default_rng(5).normal(0, 0.01, 9)
-    before = leave_one_out(LAWS[law], r, costs)
+    before = leave_out(LAWS[law], r, costs)
     changed = costs.copy()
     changed[2] += 5
-    assert leave_one_out(LAWS[law], r, changed).predicted[2] == pytest.approx(before.predicted[2])
+    assert leave_out(LAWS[law], r, changed).predicted[2] == pytest.approx(before.predicted[2])
     assert before.rank == pytest.approx(stats.spearmanr(before.predicted, costs).statistic)
     assert before.rmse == pytest.approx(np.sqrt(np.mean((before.predicted - costs) ** 2)))
 
@@ -167,3 +167,12 @@ def test_mixtures_are_written_in_whole_parts_and_names_stay_names():
         "no": 34, "a: {b}": 33, 'q"': 33,
     }  # fmt: skip
     assert mix_line("n", {"a": 1.0, "b": 0.001}) == "n: {mix: {a: 1}}"
+
+
+def test_arms_that_never_ran_are_no_mixtures():
+    records = made(study(), peaked)
+    for scores in records.scores.values():
+        scores[records.arms.index("half/code")] = np.nan
+    found = mixture_laws(records, draws=16)
+    assert len(found["mixtures"]) == 9
+    assert found["rows"]

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,19 +10,19 @@ from dataclasses import replace
 import pytest
 from ladder_fixture import made, peaked, study, write
 
-from codestage.analyse.agreement import decisions
-from codestage.analyse.dose import dose_response
-from codestage.analyse.mixtures import mixture_laws
 from codestage.analyse.run import analyse
-from codestage.analyse.scaling import scaling
 from codestage.errors import UserError
+from codestage.report.document import Document
 from codestage.report.doses_seen import dose_section, share, shares
+from codestage.report.drawing import draw
 from codestage.report.fitted import fitted_sections
 from codestage.report.lines import Span, spans
+from codestage.report.markdown import to_markdown
 from codestage.report.mixtures_seen import mixture_section
-from codestage.report.page import write_report
+from codestage.report.page import compose, to_html
 from codestage.report.records import read
 from codestage.report.small_to_large import scaling_section
+from codestage.report.tables import to_csv, to_latex
 from codestage.report.view import main_view
 
 HOSTILE = """<script>alert('x')</script>"&|$\\`*_[a](http://evil.example)"""
@@ -31,12 +32,7 @@ def finished(folder, *, odd="", **options):
     """A results folder whose effects.json holds all sections."""
     records = made(study(odd=odd, items=40, **options), peaked, odd=odd, key=1)
     write(folder, records)
-    effects = analyse(folder) | {
-        "doses": dose_response(records, draws=128),
-        "scaling": scaling(records, folder, draws=64),
-        "decisions": decisions(records, draws=64),
-        "mixtures": mixture_laws(records, draws=32),
-    }
+    effects = analyse(folder)
     (folder / "results" / "effects.json").write_text(json.dumps(effects, allow_nan=False))
     return folder
 
@@ -55,25 +51,23 @@ def entries(view, name):
     return copy.deepcopy(view.records.sections[name])
 
 
-def test_the_page_holds_the_sections_and_their_tables(whole):
-    files = write_report(whole, whole / "results")
-    titles = re.findall(r"<h2>(.*?)</h2>", files.html.read_text())
+def page(view):
+    """The sections alone as a document, and its HTML."""
+    sections = [section for section in fitted_sections(view) if section is not None]
+    document = Document("title", "subtitle", (), (), None, sections)
+    return document, to_html(document, [draw(chart) for chart in document.charts])
+
+
+def test_the_report_holds_the_sections_and_all_their_tables(view):
+    titles = [section.title for section in compose(view.records).sections]
     for wanted in ("Dose and response", "From small to large", "Mixture laws"):
         assert wanted in titles
-    names = {p.name for p in files.tables}
-    for table in (
-        "best-dose",
-        "dose-curves",
-        "trend",
-        "scaling-errors",
-        "scaling-bits",
-        "decisions",
-        "left-out",
-    ):
-        assert f"{table}.csv" in names
-    for path in files.tables:
-        if path.suffix == ".csv":
-            assert len({len(row) for row in csv.reader(path.open())}) == 1
+    document, html = page(view)
+    for table in [*document.tables, *(chart.table for chart in document.charts)]:
+        assert len({len(row) for row in csv.reader(io.StringIO(to_csv(table)))}) == 1
+        assert to_latex(table)
+    assert page(view)[1] == html  # the same each time
+    assert to_markdown(document).count("![") == len(document.charts)
 
 
 def test_the_answer_on_doses_says_what_was_found(view):
@@ -156,21 +150,14 @@ def test_the_proposal_claims_a_gain_only_where_its_interval_does(view):
     assert "end of what was tried" in section.paragraphs[0]  # all the code there was at tuning
 
 
-@pytest.mark.slow
 def test_names_of_any_kind_stay_text(tmp_path):
     folder = finished(tmp_path, odd=HOSTILE, budgets=(2_000_000, 4_000_000))
-    files = write_report(folder, folder / "results")
-    html = files.html.read_text()
+    document, html = page(main_view(read(folder)))
+    assert len(document.sections) == 3
     assert "<script" not in html
+    assert "alert(&#39;x&#39;)" in html  # shown, as text
     assert "http://evil" not in "".join(re.findall(r'(?:href|src)="([^"#]*)"', html))
-    for line in files.markdown.read_text().splitlines():
-        assert "<script" not in line
-
-
-@pytest.mark.slow
-def test_the_same_records_give_the_same_bytes(whole):
-    first = write_report(whole, whole / "results").html.read_bytes()
-    assert write_report(whole, whole / "results").html.read_bytes() == first
+    assert "<script" not in to_markdown(document)
 
 
 def test_sections_that_cannot_be_read_are_told(view):
