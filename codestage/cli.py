@@ -4,14 +4,14 @@ Exit status: 0 done, 1 failed under way, 2 bad input. Parts are imported inside 
 that `codestage --help` answers at once.
 """
 
-import json
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from codestage import terminal
 from codestage.errors import RunError, UserError
 
 app = typer.Typer(
@@ -28,42 +28,6 @@ FolderArg = Annotated[
 ]
 QUICKSTART, OFF = ["quickstart"], ["off"]
 Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
-
-
-def show_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A plain table. Cells are shown as they are: nothing in them is read as markup."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*[Text("–" if cell is None else str(cell)) for cell in row])
-    Console().print(table)
-
-
-def show_effects(effects: dict[str, Any], most: int = 30) -> None:
-    """Accuracy over all tasks after the last stage: what the report begins with."""
-    last = [e["stage"] for e in effects["effects"]][-1:]
-    found = [
-        e
-        for e in effects["effects"]
-        if (e["level"], e["metric"], e["cot"], [e["stage"]]) == ("overall", "acc", "off", last)
-    ]
-    rows = [
-        [e["label"], f"{e['estimate']:+.1f}", f"{e['low']:+.1f} to {e['high']:+.1f}", f"{e['p_adjusted']:.3f}", e["verdict"]]
-        for e in found[:most]
-    ]  # fmt: skip
-    columns = ["accuracy over all tasks, points", "estimate", "95 %", "adjusted p", "verdict"]
-    show_table("", columns, rows)
-    if len(found) > most:
-        print(f"and {len(found) - most:,} more, in tables/effects.csv")
 
 
 def results_folder(path: Path) -> Path:
@@ -96,7 +60,7 @@ def presets(as_json: Json = False) -> None:
     from codestage.study.presets import preset_names
 
     names = preset_names()
-    show_json(names) if as_json else print("\n".join(names))
+    terminal.as_json(names) if as_json else print("\n".join(names))
 
 
 @app.command()
@@ -104,7 +68,7 @@ def schema() -> None:
     """The JSON Schema of the study file, for editors."""
     from codestage.study.schema_json import json_schema
 
-    show_json(json_schema())
+    terminal.as_json(json_schema())
 
 
 @app.command()
@@ -115,12 +79,12 @@ def tasks(as_json: Json = False) -> None:
     keys = ["name", "domain", "suite", "metric", "chance", "items", "source"]
     rows = [task.summary() for task in all_tasks()]
     if as_json:
-        show_json(rows)
+        terminal.as_json(rows)
         return
     for suite in suites().values():
         print(f"{suite.name}: {suite.title}\n  {suite.note}\n  {', '.join(suite.tasks)}\n")
     shown = [["–" if row[key] is None else row[key] for key in keys] for row in rows]
-    show_table("tasks", keys, shown)
+    terminal.table("tasks", keys, shown)
 
 
 @app.command()
@@ -135,7 +99,7 @@ def plan(
 
     answer = make_plan(study, pilot=results_folder(pilot) if pilot else None)
     if as_json:
-        show_json(answer)
+        terminal.as_json(answer)
         return
     shown = [
         ("arms", f"{answer['arms']:,}"),
@@ -146,10 +110,10 @@ def plan(
         ("hours", f"{answer['hours']:.2f}"),
         ("memory, GB", f"{answer['memory_gb']:.2f}"),
     ]
-    show_table(f"plan of {study}", ["", "value"], [list(row) for row in shown])
+    terminal.table(f"plan of {study}", ["", "value"], [list(row) for row in shown])
     print()
     columns, rows, lines = detectable_lines(answer["minimum_detectable_effect"])
-    show_table("minimum detectable effect (80 % power)", columns, rows)
+    terminal.table("minimum detectable effect (80 % power)", columns, rows)
     print(*lines, sep="\n")
     for warning in answer["warnings"]:
         print(f"warning: {warning}")
@@ -168,7 +132,7 @@ def mix(
 
     answer = count(study, arm=arm, stage=stage, out=out or results_folder(study))
     if as_json:
-        show_json(answer)
+        terminal.as_json(answer)
         return
     sources = list(answer["total"]["by_source"])
     rows = [
@@ -178,7 +142,7 @@ def mix(
             ("total", answer["total"]),
         ]
     ]
-    show_table(f"{arm}, {stage}: tokens", ["", "all", *sources], rows)
+    terminal.table(f"{arm}, {stage}: tokens", ["", "all", *sources], rows)
 
 
 @app.command()
@@ -195,7 +159,7 @@ def data(
 
     rows = inspect(study, out=out or results_folder(study), ray=ray)
     if as_json:
-        show_json(rows)
+        terminal.as_json(rows)
         return
     columns = ["source", "domain", "read", "removed", "kept", "of which", "tokens", "bytes a token"]
     shown = [
@@ -211,7 +175,7 @@ def data(
         ]
         for row in rows
     ]
-    show_table("", columns, shown)
+    terminal.table("", columns, shown)
     for row in rows:
         for task, documents in row["training"].items():
             print(f"{row['source']}: {documents:,} documents of the training split of {task}")
@@ -254,7 +218,7 @@ def run(
         )
     if files is None:
         return  # one of torchrun's processes that only helped to train
-    show_json({"report": str(files.html)}) if as_json else print(f"report: {files.html}")
+    terminal.as_json({"report": str(files.html)}) if as_json else print(f"report: {files.html}")
 
 
 @app.command()
@@ -264,14 +228,16 @@ def status(folder: FolderArg, as_json: Json = False) -> None:
 
     answer = read_status(results_folder(folder))
     if as_json:
-        show_json(answer)
+        terminal.as_json(answer)
         return
     steps = answer["steps"]
     print(f"{answer['study']}: {answer['state']}")
     print("steps: " + ", ".join(f"{count} {name}" for name, count in steps.items()))
     print(f"tokens: {answer['tokens_done']:,} of {answer['tokens_total']:,}")
     if answer["seconds_left"] is not None:
-        print(f"time left: about {answer['seconds_left'] / 60:.0f} min")
+        from codestage.engine.display import left_text
+
+        print(f"time left: {left_text(answer)}")
     for step in answer["running"]:
         print("running: " + ", ".join(f"{k} {v}" for k, v in step.items()))
 
@@ -287,9 +253,9 @@ def report(
 
     effects, files = rebuild(results_folder(folder), beside=beside)
     if as_json:
-        show_json(effects)
+        terminal.as_json(effects)
         return
-    show_effects(effects)
+    terminal.effects(effects)
     print(f"report: {files.html}")
 
 
@@ -321,10 +287,7 @@ def view(
 
 @app.command()
 def compare(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="DIR DIR …", help="results folders of studies, or their files"),
-    ],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR DIR …", help="folders or study files")],
     out: Annotated[Path, typer.Option(help="folder to write")] = Path("comparison"),
     as_json: Json = False,
 ) -> None:
@@ -332,21 +295,7 @@ def compare(
     from codestage.report.comparison import write_comparison
 
     found, files = write_comparison([results_folder(f) for f in folders], out)
-    if as_json:
-        show_json(found)
-        return
-    columns = ["effect, overall", "metric", "mean", "low", "high", "positive", "spread", "adjusted p"]
-    rows = [
-        [
-            e["label"], e["metric"], *(e["pooled"][k] for k in ("estimate", "low", "high")),
-            f"{e['signs']['positive']} of {e['signs']['signed']}",
-            e["differ"]["tau"], e["differ"]["p_adjusted"],
-        ]
-        for e in found["effects"]
-        if e["level"] == "overall" and e["pooled"] is not None
-    ]  # fmt: skip
-    show_table("", columns, rows)
-    print(f"page: {files.html}")
+    terminal.as_json(found) if as_json else print(*files.answer, f"page: {files.html}", sep="\n")
 
 
 @app.command("eval")
@@ -376,33 +325,16 @@ def evaluate(
         place = Path(model) if Path(model).exists() or model.count("/") != 1 else model
         rows = evaluate_model(place, asked, out=out, on_part=bar.show)
     if as_json:
-        show_json(rows)
+        terminal.as_json(rows)
         return
     columns = ["task", "cot", "accuracy", "95 %", "chance", "bits a byte", "items"]
-    show_table(f"{model}, per cent", columns, [_scores(row) for row in rows])
+    terminal.table(f"{model}, per cent", columns, [terminal.model_scores(row) for row in rows])
     for row in rows:
         if also := {m: v for m, v in row["metrics"].items() if m not in ("acc", "prob", "bpb")}:
             told = ", ".join(f"{metric} {100 * value:.1f}" for metric, value in also.items())
             print(f"{row['task']}, {row['cot']}: {told}")
         if row["cut"]:
             print(f"{row['task']}, {row['cot']}: {row['cut']} items were cut to fit the model's context")
-
-
-def _scores(row: dict[str, Any]) -> list[str]:
-    """A row of `codestage eval` as people read it."""
-
-    def share(value: float | None) -> str:
-        return "–" if value is None else f"{100 * value:.1f}"
-
-    return [
-        row["task"],
-        row["cot"],
-        share(row["accuracy"]),
-        "–" if row["low"] is None else f"{share(row['low'])} to {share(row['high'])}",
-        share(row["chance"]),
-        "–" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}",
-        str(row["items"]),
-    ]
 
 
 @app.command()
@@ -429,9 +361,9 @@ def audit(
 
     answer = audit_table(table)
     if as_json:
-        show_json(answer)
+        terminal.as_json(answer)
         return
-    show_table(f"audit of {table}", *table_rows(answer))
+    terminal.table(f"audit of {table}", *table_rows(answer))
     print(*sentences(answer), sep="\n")
 
 
@@ -442,7 +374,7 @@ def doctor(as_json: Json = False) -> None:
 
     answer = examine()
     if as_json:
-        show_json(answer)
+        terminal.as_json(answer)
         return
     for name, value in answer.items():
         print(f"{name}: {value}")

@@ -1,0 +1,57 @@
+"""How answers look in the terminal: JSON for machines, plain tables for people. Only `cli` and this print."""
+
+import json
+from typing import Any
+
+
+def as_json(answer: Any) -> None:
+    print(json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A plain table. Cells are shown as they are: nothing in them is read as markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*[Text("–" if cell is None else str(cell)) for cell in row])
+    Console().print(made)
+
+
+def effects(answer: dict[str, Any], most: int = 30) -> None:
+    """Accuracy over all tasks after the last stage: what the report begins with."""
+    last = [e["stage"] for e in answer["effects"]][-1:]
+    found = [
+        e
+        for e in answer["effects"]
+        if (e["level"], e["metric"], e["cot"], [e["stage"]]) == ("overall", "acc", "off", last)
+    ]
+    rows = [
+        [e["label"], f"{e['estimate']:+.1f}", f"{e['low']:+.1f} to {e['high']:+.1f}", f"{e['p_adjusted']:.3f}", e["verdict"]]
+        for e in found[:most]
+    ]  # fmt: skip
+    columns = ["accuracy over all tasks, points", "estimate", "95 %", "adjusted p", "verdict"]
+    table("", columns, rows)
+    if len(found) > most:
+        print(f"and {len(found) - most:,} more, in tables/effects.csv")
+
+
+def model_scores(row: dict[str, Any]) -> list[str]:
+    """A row of `codestage eval` as people read it."""
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f}"
+
+    return [
+        row["task"],
+        row["cot"],
+        share(row["accuracy"]),
+        "–" if row["low"] is None else f"{share(row['low'])} to {share(row['high'])}",
+        share(row["chance"]),
+        "–" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}",
+        str(row["items"]),
+    ]
