@@ -84,9 +84,10 @@ def _line(e: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def _weighted(design: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float) -> np.ndarray:
     """Coefficients `[draw, column]`; all columns but the first are held back by `ridge`."""
-    normal = np.einsum("ni,dn,nj->dij", design, w, design)
+    n, p = design.shape
+    normal = (w @ (design[:, :, None] * design[:, None, :]).reshape(n, p * p)).reshape(-1, p, p)
     hold = ridge * w.sum(axis=1)[:, None, None] * np.diag([0.0] + [1.0] * (design.shape[1] - 1))
-    right = np.einsum("ni,dn->di", design, w * y)
+    right = (w * y) @ design
     return np.asarray(np.linalg.solve(normal + hold, right[..., None])[..., 0])
 
 
@@ -113,13 +114,15 @@ def _squares(r: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def _ridge(r: np.ndarray, y: np.ndarray) -> float:
-    """The ridge with the least error on arms left out, one at a time."""
-    weights = 1 - np.eye(len(y))
-    design, costs = _squares(r, r), np.broadcast_to(y, (len(y), len(y)))
+    """The ridge with the least error on arms left out, one at a time: a residual over 1 less its leverage."""
+    design = _squares(r, r)
+    n, p = design.shape
     errors = []
     for ridge in RIDGES:
-        fitted = _weighted(design, costs, weights, ridge) @ design.T
-        errors.append(float(((np.diag(fitted) - y) ** 2).sum()))
+        hold = ridge * (n - 1) * np.diag([0.0] + [1.0] * (p - 1))
+        hat = design @ np.linalg.solve(design.T @ design + hold, design.T)
+        spare = np.maximum(1 - np.diag(hat), 1e-9)
+        errors.append(float((((y - hat @ y) / spare) ** 2).sum()))
     return RIDGES[int(np.argmin(errors))]
 
 

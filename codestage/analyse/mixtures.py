@@ -24,6 +24,8 @@ from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, six
 DRAWS = 256
 CANDIDATES = 3000
 """Mixtures considered, at the most about."""
+WORK, FEWEST_DRAWS = 100_000, 256
+"""Draws times mixtures, at the most about; and draws that an interval needs at least."""
 SPARE = 2
 """Mixtures needed beyond the parameters of the log-linear law."""
 NEW = 0.05
@@ -69,6 +71,8 @@ def mixture_laws(records: Records, *, draws: int = DRAWS, seed: int = 0) -> Row 
     tried = mixtures(records)
     if tried is None or len(tried.arms) < 3:
         return None
+    while draws > FEWEST_DRAWS and draws * len(tried.arms) > WORK:
+        draws //= 2  # every draw fits every law with each mixture left out
     told = {
         "stages": list(tried.stages),
         "mixtures": [_told_mixture(records, tried, i) for i in range(len(tried.arms))],
@@ -186,7 +190,9 @@ def _candidates(tried: Mixtures) -> np.ndarray:
         table = np.unique(np.round(table, 3), axis=0)
         n = len(table)
         parts = max((q for q in range(1, 41) if comb(q + n - 1, n - 1) <= max(limit, n)), default=1)
-        weights = np.array(list(_compositions(parts, n)), dtype=np.float64) / parts
+        weights = (
+            np.eye(n) if parts == 1 else np.array(_compositions(parts, n), dtype=np.float64) / parts
+        )
         lattices.append(np.unique(np.round(weights @ table, 4), axis=0))
     return np.array([np.concatenate(rows) for rows in product(*lattices)])
 

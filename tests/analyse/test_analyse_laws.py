@@ -8,6 +8,7 @@ import yaml
 from ladder_fixture import made, peaked, study
 from scipy import optimize, stats
 
+from codestage.analyse import laws
 from codestage.analyse.laws import LAWS, leave_out, log_linear, quadratic
 from codestage.analyse.mixtures import mix_line, mixture_laws, mixtures
 
@@ -175,4 +176,28 @@ def test_arms_that_never_ran_are_no_mixtures():
         scores[records.arms.index("half/code")] = np.nan
     found = mixture_laws(records, draws=16)
     assert len(found["mixtures"]) == 9
+    assert found["rows"]
+
+
+def test_the_ridge_is_chosen_by_leaving_each_arm_out():
+    """The closed form picks what fitting without each arm picks."""
+    rng = np.random.default_rng(11)
+    for noise in (0.001, 0.05, 0.5):
+        r = rng.uniform(0, 1, (14, 2))
+        y = 1 + (r[:, 0] - 0.4) ** 2 + noise * rng.normal(0, 1, 14)
+        errors = []
+        for ridge in laws.RIDGES:
+            design, error = laws._squares(r, r), 0.0
+            for i in range(14):
+                kept = np.arange(14) != i
+                hold = ridge * 13 * np.diag([0.0] + [1.0] * (design.shape[1] - 1))
+                normal = design[kept].T @ design[kept] + hold
+                error += (design[i] @ np.linalg.solve(normal, design[kept].T @ y[kept]) - y[i]) ** 2
+            errors.append(error)
+        assert laws._ridge(r, y) == laws.RIDGES[int(np.argmin(errors))]
+
+
+def test_many_mixtures_are_fitted_with_fewer_draws_and_end():
+    doses = {f"d{i}": i / 60 for i in range(60)}
+    found = mixture_laws(made(study(doses=doses), peaked, doses=doses), draws=4096)
     assert found["rows"]
