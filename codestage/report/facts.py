@@ -13,6 +13,7 @@ from codestage.report.plots import (
     Loss,
     Seen,
     all_source_colours,
+    cost_plot,
     cot_plot,
     curve_plot,
     detectable_plot,
@@ -25,6 +26,7 @@ from codestage.report.tables import (
     dose_table,
     effect_table,
     score_table,
+    stage_seconds,
     status_table,
 )
 from codestage.report.text import DASH, capital, count, duration, listed, plural, size
@@ -309,17 +311,28 @@ def _training_splits(source: Mapping[str, Any]) -> str:
 def cost(records: Records) -> Section:
     """Time, tokens with and without sharing, machine."""
     known: Mapping[str, Any] = records.study.get("cost") or {}
-    said = []
+    said, charts = [], []
     trained, unshared = known.get("tokens_trained"), known.get("tokens_unshared")
     if trained and unshared:
+        saved = f"{100 * (1 - trained / unshared):.0f} %"
         said.append(
             f"{count(trained)} tokens were trained on. Each arm on its own would have taken "
             f"{count(unshared)}: arms that agree up to a point share the work up to that point, "
-            f"which saved {100 * (1 - trained / unshared):.0f} % of it."
+            f"which saved {saved} of it."
+        )
+        charts.append(
+            Chart(
+                "cost",
+                f"What the study cost: sharing saved {saved} of the tokens",
+                "Seconds of stages that several arms share are counted for each of them.",
+                lambda narrow: cost_plot(trained, unshared, stage_seconds(records), narrow),
+                cost_table(records),
+            )
         )
     machine = records.study.get("machine") or {}
     points = [f"{capital(str(k).replace('_', ' '))}: {v}" for k, v in machine.items() if v is not None]
-    return Section("cost", "Cost", tuple(said), points=points, tables=[cost_table(records)])
+    tables = [] if charts else [cost_table(records)]
+    return Section("cost", "Cost", tuple(said), points=points, charts=charts, tables=tables)
 
 
 def summary(records: Records) -> str:

@@ -175,6 +175,28 @@ def dose_plot(stages: Mapping[str, Sequence[Dose]], colours: Mapping[str, str], 
     return figure
 
 
+def cost_plot(trained: float, unshared: float, seconds: Mapping[str, float], narrow: bool) -> Figure:
+    """Tokens trained on beside what every arm on its own would have taken, and seconds a run by stage."""
+    names = ["trained on", "if nothing were shared"]
+    width, aside = (NARROW if narrow else WIDE), label_width([*names, *seconds], 1.6)
+    heights = [ROW * 2, ROW * max(1, len(seconds))]
+    figure = sheet(width, sum(heights) + 1.45)
+    top = panel(figure, aside, 0.95 + heights[1], width - aside - 0.3, heights[0])
+    top.barh([0, 1], [trained / 1e6, unshared / 1e6], 0.62, color=[CODE, BASE], alpha=0.85)
+    top.set_yticks([0, 1], names)
+    top.set_ylim(1.6, -0.6)
+    top.set_xlabel("tokens, millions")
+    low = panel(figure, aside, 0.45, width - aside - 0.3, heights[1])
+    low.barh(range(len(seconds)), list(seconds.values()), 0.62, color=BASE, alpha=0.85)
+    low.set_yticks(range(len(seconds)), [label(name, 22) for name in seconds])
+    low.set_ylim(len(seconds) - 0.4, -0.6)
+    low.set_xlabel("seconds a run, by stage (mean)")
+    for axes in (top, low):
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+    return figure
+
+
 COT_COLOURS = {"off": BASE, "supplied": MORE[1], "generated": MORE[0]}
 
 

@@ -19,7 +19,7 @@ from codestage.report.drawing import BASE, family_colour
 from codestage.report.forest import Panel, Row, axis_name, forest
 from codestage.report.records import Effect, Mean, Records
 from codestage.report.tables import effect_table, score_table, shrunk_table
-from codestage.report.text import capital, listed, metric_name, plural
+from codestage.report.text import UNITS, capital, listed, metric_name, plural
 from codestage.report.view import View
 
 MOST_ROWS = 40
@@ -231,9 +231,15 @@ def _harmed(view: View) -> list[str]:
         safe = [e.name for e in below if claim(e) in ("raised", "none", "spared")]
         if below:
             points.append(
-                f"{capital(question(family))}: harm beyond the margin is ruled out on {listed(safe) or 'no task'}, of {len(below)}."
+                f"{capital(question(family))}: harm beyond the margin{_margin(view)} is ruled out on {listed(safe) or 'no task'}, of {len(below)}."
             )
     return points
+
+
+def _margin(view: View) -> str:
+    """` of 2 points`: the largest loss that counts as none, where it is known."""
+    margin = view.records.margins.get(view.metric)
+    return "" if margin is None else f" of {margin:g} {UNITS.get(view.unit, view.unit)}"
 
 
 def earlier(view: View) -> Section | None:

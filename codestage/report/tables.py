@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from codestage.report.answer import WORDS, claim
@@ -153,16 +153,20 @@ def cost_table(records: Records) -> Table:
     entries = [(key, value) for key, value in cost.items() if value is None or _number(value)]
     rows = [[names.get(key, key.replace("_", " ")), kinds.get(key, count)(v)] for key, v in entries]
     data: list[list[Cell]] = [[key, value] for key, value in entries]
-    by_stage: dict[str, list[Mapping[str, Any]]] = {}
-    for run in records.runs:
-        for stage in run["stages"]:
-            by_stage.setdefault(stage["name"], []).append(stage)
-    for stage, parts in by_stage.items():
-        seconds = [p["seconds"] for p in parts if p.get("seconds") is not None]
-        mean = sum(seconds) / len(seconds) if seconds else None
+    for stage, mean in stage_seconds(records).items():
         rows.append([f"seconds a run, stage {stage}", duration(mean)])
         data.append([f"seconds_per_run:{stage}", mean])
     return Table("cost", "What the study cost", ["what", "value"], rows, data)
+
+
+def stage_seconds(records: Records) -> dict[str, float]:
+    """Mean seconds a run took for each stage; stages that nobody timed are left out."""
+    found: dict[str, list[float]] = {}
+    for run in records.runs:
+        for stage in run["stages"]:
+            if stage.get("seconds") is not None:
+                found.setdefault(str(stage["name"]), []).append(float(stage["seconds"]))
+    return {name: sum(seconds) / len(seconds) for name, seconds in found.items()}
 
 
 def _number(value: object) -> bool:

@@ -108,6 +108,13 @@ def test_no_difference_and_no_harm_are_seldom_claimed_at_the_margin(seeds):
     assert 0.01 <= np.mean([t.p_above(-margin) < 0.05 for t in tests]) <= 0.075
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_arm_that_guesses_is_seldom_called_better_than_chance(seeds):
+    rng = np.random.default_rng(11)
+    scores = (rng.uniform(0, 1, (1500, seeds, 120)) < 0.25).astype(float)
+    assert np.mean(make_test(parts([scores])).p_above(0.25) < 0.05) <= 0.07
+
+
 def test_many_contrasts_at_once_are_each_as_if_alone():
     rng = np.random.default_rng(9)
     tasks = [rng.normal(0, 1, (5, 3, 40)), rng.normal(0, 1, (5, 3, 60))]

@@ -8,11 +8,14 @@ from html.parser import HTMLParser
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from records_fixture import write
 
 from codestage.analyse.run import analyse
 from codestage.errors import UserError
 from codestage.report.page import write_report
+from codestage.report.text import LATEX, latex
 
 HOSTILE = """<script>alert('x')</script>"&|$\\`*_[a](http://evil.example)"""
 
@@ -164,3 +167,31 @@ def test_held_out_loss_is_the_last_one_over_seeds_and_a_dash_where_unknown(tmp_p
         [arm, "tune", "2.5", ""],
     ]
     assert "2.500" in Page(files.html.read_text()).text
+
+
+@given(st.text())
+def test_no_text_acts_as_latex(text):
+    """What is left beside our own escapes holds nothing that LaTeX would read as more than a letter."""
+    left = latex(text)
+    for escape in sorted(set(LATEX.values()), key=len, reverse=True):
+        left = left.replace(escape, "")
+    assert not set(left) & set("\\{}$&#_%^~\n\r")
+
+
+def test_hostile_names_are_escaped_in_every_latex_table(tmp_path):
+    files = made(tmp_path, odd=HOSTILE)
+    tables = [p for p in files.tables if p.suffix == ".tex"]
+    assert len(tables) > 10
+    for path in tables:
+        text = path.read_text()
+        assert "`*_[" not in text
+        for line in text.splitlines():
+            if line.endswith(r"\\") and "&" in line:
+                assert not re.search(r"(?<!\\)[_#%]", line)
+
+
+def test_the_share_that_harm_is_measured_against_is_stated(plain):
+    _, files = plain
+    said = files.markdown.read_text()
+    assert "two one-sided tests of equivalence (within 2 points or 0.05 bits per byte)" in said
+    assert "harm beyond the margin of 2 points is ruled out" in said
