@@ -1,5 +1,6 @@
 """The audit of published numbers, against the arithmetic of the reference notes."""
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -204,3 +205,17 @@ def test_a_table_without_values_and_a_file_that_is_none(tmp_path):
         audit(path)
     with pytest.raises(UserError, match="cannot be read"):
         audit(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("n", [100, 335, 1000])
+def test_equal_models_are_seldom_called_different(tmp_path, n):
+    """Two models of one accuracy, printed as tables print them."""
+    rng = np.random.default_rng(n)
+    right = 100 * rng.binomial(n, 0.4, (400, 2)) / n
+    lines = [f"t{i},{v:.2f},{n},m{j}" for i, row in enumerate(right) for j, v in enumerate(row)]
+    path = tmp_path / "equal.csv"
+    path.write_text("task,value,n,arm\n" + "\n".join(lines) + "\n")
+    found = audit(path)
+    alarms = np.mean([row["p"] < 0.05 for row in found["differences"]])
+    assert alarms <= 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
+    assert found["larger_than_sampling_error"] <= 1  # of 400, corrected
