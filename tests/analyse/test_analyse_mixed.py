@@ -51,7 +51,7 @@ def test_intervals_hold_the_truth_for_each_stage(pre):
     weights = np.array([[1, 1, 1, 1, -1, -1, -1, -1], [3, -1, -1, -1, 3, -1, -1, -1]]) / np.array(
         [[4], [6]]
     )
-    held, runs = np.zeros(2), 150
+    held, runs = np.zeros(2), 90
     for _ in range(runs):
         low, high = second_opinion(fit(grid(rng, pre=pre), [2, 4]), weights).interval(0.05)
         held += (low <= 0) & (high >= 0)
