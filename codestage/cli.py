@@ -27,12 +27,21 @@ FolderArg = Annotated[
     Path, typer.Argument(metavar="DIR", help="results folder of a study, or its study file")
 ]
 QUICKSTART, OFF = ["quickstart"], ["off"]
+NONE: list[Path] = []
 Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
 
 
 def results_folder(path: Path) -> Path:
     """The results folder meant by `path`: itself, or the one beside a study file."""
     return path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
+
+
+def own_study(path: Path) -> list[Path]:
+    """The study file meant by `path`: itself, or the one beside a results folder; none if there is none."""
+    if path.suffix in (".yaml", ".yml"):
+        return [path]
+    beside = [path.with_name(path.name + suffix) for suffix in (".yaml", ".yml")]
+    return [file for file in beside if file.exists()][:1]
 
 
 @app.command()
@@ -51,7 +60,7 @@ def init(
         target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}; name another with --to") from None
-    print(f"wrote {target}\nnext: codestage plan {target}; codestage run {target}")
+    terminal.say(f"wrote {target}\nnext: codestage plan {target}; codestage run {target}")
 
 
 @app.command()
@@ -60,7 +69,7 @@ def presets(as_json: Json = False) -> None:
     from codestage.study.presets import preset_names
 
     names = preset_names()
-    terminal.as_json(names) if as_json else print("\n".join(names))
+    terminal.as_json(names) if as_json else terminal.say("\n".join(names))
 
 
 @app.command()
@@ -82,7 +91,7 @@ def tasks(as_json: Json = False) -> None:
         terminal.as_json(rows)
         return
     for suite in suites().values():
-        print(f"{suite.name}: {suite.title}\n  {suite.note}\n  {', '.join(suite.tasks)}\n")
+        terminal.say(f"{suite.name}: {suite.title}\n  {suite.note}\n  {', '.join(suite.tasks)}\n")
     shown = [["–" if row[key] is None else row[key] for key in keys] for row in rows]
     terminal.table("tasks", keys, shown)
 
@@ -107,16 +116,16 @@ def plan(
         ("steps (unshared)", f"{answer['steps']:,} ({answer['steps_unshared']:,})"),
         ("tokens (unshared)", f"{answer['tokens']:,} ({answer['tokens_unshared']:,})"),
         ("FLOPs", f"{answer['flops']:.3g}"),
-        ("hours", f"{answer['hours']:.2f}"),
+        ("hours here (unshared)", f"{answer['hours']:.2f} ({answer['hours_unshared']:.2f})"),
         ("memory, GB", f"{answer['memory_gb']:.2f}"),
     ]
     terminal.table(f"plan of {study}", ["", "value"], [list(row) for row in shown])
-    print()
+    terminal.say("")
     columns, rows, lines = detectable_lines(answer["minimum_detectable_effect"])
     terminal.table("minimum detectable effect (80 % power)", columns, rows)
-    print(*lines, sep="\n")
+    terminal.say(*lines)
     for warning in answer["warnings"]:
-        print(f"warning: {warning}")
+        terminal.say(f"warning: {warning}")
 
 
 @app.command()
@@ -178,9 +187,9 @@ def data(
     terminal.table("", columns, shown)
     for row in rows:
         for task, documents in row["training"].items():
-            print(f"{row['source']}: {documents:,} documents of the training split of {task}")
+            terminal.say(f"{row['source']}: {documents:,} documents of the training split of {task}")
         for example in row["examples"][:5]:
-            print(f"{row['source']}: {example['document']}: {example['rule']}: {example['why']}")
+            terminal.say(f"{row['source']}: {example['document']}: {example['rule']}: {example['why']}")
 
 
 @app.command()
@@ -203,22 +212,29 @@ def run(
         int | None, typer.Option(help="with --until: most of an arm; default 12")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="with --until: tokens to train, as 50M")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="address of a Ray cluster to run on; auto: this machine's")
+    ] = None,
+    notify: Annotated[
+        str | None, typer.Option(help="a notice at the end: desktop, or an address that gets JSON")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="progress as JSON lines")] = False,
 ) -> None:
     """Run a study, or go on with it: whatever is finished already is not done again."""
     from codestage.engine.display import Display
+    from codestage.engine.notice import noticed
     from codestage.engine.run import run as run_study
     from codestage.engine.until import asked
 
     folder, limits = out or results_folder(study), asked(until, max_seeds, budget)
-    with Display(as_json=as_json) as display:
-        show = display.event
+    with noticed(notify, folder, terminal.warn), Display(as_json=as_json) as display:
         files = run_study(
-            study, folder, workers=workers, on_event=show, track=track, shard=shard, until=limits
-        )
+            study, folder, workers=workers, on_event=display.event, track=track, shard=shard,
+            until=limits, ray=ray,
+        )  # fmt: skip
     if files is None:
         return  # one of torchrun's processes that only helped to train
-    terminal.as_json({"report": str(files.html)}) if as_json else print(f"report: {files.html}")
+    terminal.as_json({"report": str(files.html)}) if as_json else terminal.say(f"report: {files.html}")
 
 
 @app.command()
@@ -231,15 +247,48 @@ def status(folder: FolderArg, as_json: Json = False) -> None:
         terminal.as_json(answer)
         return
     steps = answer["steps"]
-    print(f"{answer['study']}: {answer['state']}")
-    print("steps: " + ", ".join(f"{count} {name}" for name, count in steps.items()))
-    print(f"tokens: {answer['tokens_done']:,} of {answer['tokens_total']:,}")
+    terminal.say(f"{answer['study']}: {answer['state']}")
+    terminal.say("steps: " + ", ".join(f"{count} {name}" for name, count in steps.items()))
+    terminal.say(f"tokens: {answer['tokens_done']:,} of {answer['tokens_total']:,}")
     if answer["seconds_left"] is not None:
         from codestage.engine.display import left_text
 
-        print(f"time left: {left_text(answer)}")
+        terminal.say(f"time left: {left_text(answer)}")
     for step in answer["running"]:
-        print("running: " + ", ".join(f"{k} {v}" for k, v in step.items()))
+        terminal.say("running: " + ", ".join(f"{k} {v}" for k, v in step.items()))
+
+
+@app.command()
+def why(
+    study: StudyArg,
+    step: Annotated[
+        str, typer.Argument(help="beginning of a hash, or part of a label; default all that will run")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="results folder; default beside STUDY")] = None,
+    as_json: Json = False,
+) -> None:
+    """Why a step will run again: which of its inputs changed, down to the first cause."""
+    from codestage.engine.why import answer_lines
+    from codestage.engine.why import why as explain
+
+    answer = explain(study, out or results_folder(study), step)
+    terminal.as_json(answer) if as_json else terminal.say(*answer_lines(answer))
+
+
+@app.command()
+def gc(
+    folder: FolderArg,
+    keep: Annotated[
+        list[Path], typer.Option(help="another study that uses the folder; may be given again")
+    ] = NONE,
+    delete: Annotated[bool, typer.Option("--delete", help="delete it; default: only show")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is in a results folder that no study needs any more, and with --delete its deletion."""
+    from codestage.engine.gc import answer_lines, collect
+
+    answer = collect(results_folder(folder), own_study(folder), keep=keep, delete=delete)
+    terminal.as_json(answer) if as_json else terminal.say(*answer_lines(answer))
 
 
 @app.command()
@@ -256,7 +305,7 @@ def report(
         terminal.as_json(effects)
         return
     terminal.effects(effects)
-    print(f"report: {files.html}")
+    terminal.say(f"report: {files.html}")
 
 
 @app.command()
@@ -275,9 +324,8 @@ def view(
     from codestage.report.viewer.serve import serve
 
     def ready(address: str, port: int) -> None:
-        print(
-            f"{address}\nCtrl-C ends it. From another machine, first ssh -N -L {port}:127.0.0.1:{port} THIS-ONE",
-            flush=True,
+        terminal.say(
+            f"{address}\nCtrl-C ends it. From another machine, first ssh -N -L {port}:127.0.0.1:{port} THIS-ONE"
         )
 
     with suppress(KeyboardInterrupt):
@@ -295,7 +343,7 @@ def compare(
     from codestage.report.comparison import write_comparison
 
     found, files = write_comparison([results_folder(f) for f in folders], out)
-    terminal.as_json(found) if as_json else print(*files.answer, f"page: {files.html}", sep="\n")
+    terminal.as_json(found) if as_json else terminal.say(*files.answer, f"page: {files.html}")
 
 
 @app.command("eval")
@@ -332,9 +380,11 @@ def evaluate(
     for row in rows:
         if also := {m: v for m, v in row["metrics"].items() if m not in ("acc", "prob", "bpb")}:
             told = ", ".join(f"{metric} {100 * value:.1f}" for metric, value in also.items())
-            print(f"{row['task']}, {row['cot']}: {told}")
+            terminal.say(f"{row['task']}, {row['cot']}: {told}")
         if row["cut"]:
-            print(f"{row['task']}, {row['cot']}: {row['cut']} items were cut to fit the model's context")
+            terminal.say(
+                f"{row['task']}, {row['cot']}: {row['cut']} items were cut to fit the model's context"
+            )
 
 
 @app.command()
@@ -347,7 +397,7 @@ def export(
     """A trained run as a Hugging Face folder with a model card."""
     from codestage.engine.export import export as write
 
-    print(f"wrote {write(results_folder(folder), run=run_name, stage=stage, to=to)}")
+    terminal.say(f"wrote {write(results_folder(folder), run=run_name, stage=stage, to=to)}")
 
 
 @app.command()
@@ -364,7 +414,7 @@ def audit(
         terminal.as_json(answer)
         return
     terminal.table(f"audit of {table}", *table_rows(answer))
-    print(*sentences(answer), sep="\n")
+    terminal.say(*sentences(answer))
 
 
 @app.command()
@@ -377,7 +427,7 @@ def doctor(as_json: Json = False) -> None:
         terminal.as_json(answer)
         return
     for name, value in answer.items():
-        print(f"{name}: {value}")
+        terminal.say(f"{name}: {value}")
 
 
 def main() -> None:
@@ -385,10 +435,10 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.say(f"error: {error}", error=True)
         sys.exit(2)
     except RunError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        terminal.say(f"failed: {error}", error=True)
         sys.exit(1)
 
 

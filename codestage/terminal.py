@@ -1,11 +1,33 @@
 """How answers look in the terminal: JSON for machines, plain tables for people. Only `cli` and this print."""
 
 import json
+import sys
+import unicodedata
 from typing import Any
+
+UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn")
+"""Categories of characters that steer a terminal, turn the direction of text, or have no shape."""
+
+
+def shown(text: object) -> str:
+    """Text from data as a terminal may have it: what could steer it becomes a number that can be read."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in UNPRINTABLE else f"\\x{ord(c):02x}"
+        for c in str(text)
+    )
+
+
+def say(*lines: object, error: bool = False) -> None:
+    """Print lines at once, to standard error if so asked."""
+    print(*map(shown, lines), sep="\n", file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def as_json(answer: Any) -> None:
     print(json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def warn(text: str) -> None:
+    say(f"warning: {text}", error=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -14,11 +36,11 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    made = Table(title=Text(shown(title)), title_justify="left", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        made.add_row(*[Text("–" if cell is None else str(cell)) for cell in row])
+        made.add_row(*[Text("–" if cell is None else shown(cell)) for cell in row])
     Console().print(made)
 
 
@@ -37,7 +59,7 @@ def effects(answer: dict[str, Any], most: int = 30) -> None:
     columns = ["accuracy over all tasks, points", "estimate", "95 %", "adjusted p", "verdict"]
     table("", columns, rows)
     if len(found) > most:
-        print(f"and {len(found) - most:,} more, in tables/effects.csv")
+        say(f"and {len(found) - most:,} more, in tables/effects.csv")
 
 
 def model_scores(row: dict[str, Any]) -> list[str]:

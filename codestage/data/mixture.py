@@ -273,19 +273,24 @@ class MixturePlan:
 
     def tokens_before(self, row: int) -> int:
         """Tokens in the rows before `row`: in closed form where all rows are full and in order."""
-        if row >= self.n_rows:
-            return self.tokens
+        return int(self.tokens_at(np.array([row]))[0])
+
+    def tokens_at(self, rows: np.ndarray) -> np.ndarray:
+        """`tokens_before` of each of `rows` `[m]`: `[m]` int64."""
         if self.order == "random" or any(self._rows[n].counts is not None for n in self.names):
             if self._cumulative is None:
                 per_row = self.rows(0, self.n_rows).tokens
                 self._cumulative = np.concatenate([[0], np.cumsum(per_row, dtype=np.int64)])
-            return int(self._cumulative[row])
-        block = self._blocks[int(np.searchsorted(self._firsts, row, side="right")) - 1]
-        before = interleave(block.counts, np.array([row - block.first]), block.tree)[0]
-        total = block.tokens
-        for name, rows, count, last in zip(self.names, before, block.counts, block.last, strict=True):
-            length = self._rows[name].seq_len
-            total += int(rows) * length - (length - last if count and rows == count else 0)
+            return self._cumulative[np.minimum(rows, self.n_rows)]
+        total = np.full(len(rows), self.tokens, dtype=np.int64)
+        block_of = np.searchsorted(self._firsts, rows, side="right") - 1
+        lengths = np.array([self._rows[name].seq_len for name in self.names])
+        inside = rows < self.n_rows
+        for b in np.unique(block_of[inside]):
+            here, block = (block_of == b) & inside, self._blocks[b]
+            before = interleave(block.counts, rows[here] - block.first, block.tree)
+            cut = np.where((before == block.counts) & (before > 0), lengths - np.array(block.last), 0)
+            total[here] = block.tokens + (before * lengths - cut).sum(axis=1)
         return total
 
     def place(self, row: int) -> int:

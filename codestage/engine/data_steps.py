@@ -115,6 +115,9 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
     for rule in ("clean", "transform", "text_field", "bad_rows", "tokenizer", "license", "language"):
         if (value := getattr(spec, rule)) != type(spec).model_fields[rule].default:
             identity[rule] = value
+    names: dict[str, str] = {}
+    if decide := _libraries(spec):
+        identity["libraries"] = decide
     if spec.procedural:
         identity["procedural"] = spec.procedural
     elif spec.stdlib:
@@ -133,7 +136,8 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
                 files = find(spec.hub.id, study_path.parent) if local.exists() else []
             else:
                 files = source_files(spec, study_path.parent)
-            identity["files"] = [f.identity() for f in files]
+            held = [(f.identity(), f.name) for f in files]
+            identity["files"], names = [hash_ for hash_, _ in held], dict(held)
         except UserError as error:
             raise UserError(f"{place(study_path, name)}: source {name!r}: {error}") from None
     return Step(
@@ -142,7 +146,23 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
         identity,
         {"items": items.hash},
         payload=(spec, str(study_path), name),
+        names=names,
     )
+
+
+def _libraries(spec: SourceSpec) -> dict[str, str]:
+    """Libraries that decide which documents stay, major and minor version; those not installed are told later."""
+    clean, found = spec.clean, {}
+    if clean:
+        asked = {
+            "py3langid": clean.languages is not None,
+            "rensa": clean.near_duplicates is not None,
+            "magika": clean.classifier == "magika",
+        }
+        for name in (name for name, used in asked.items() if used):
+            with suppress(metadata.PackageNotFoundError):
+                found[name] = ".".join(metadata.version(name).split(".")[:2])
+    return found
 
 
 def place(study_path: Path, source: str) -> str:

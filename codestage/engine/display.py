@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -68,12 +69,25 @@ def _line(s: dict[str, Any]) -> str:
     if s["tokens_per_second"]:
         parts.append(f"{s['tokens_per_second']:,} tokens/s")
     if s["seconds_left"] is not None:
-        parts.append(f"{_minutes(s['seconds_left'])} left")
+        parts.append(f"{left_text(s)} left")
     return ", ".join(parts)
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def left_text(s: Mapping[str, Any]) -> str:
+    """The time left as people read it, with the range that holds it nine times in ten where that is known."""
+    about = f"about {_time(s['seconds_left'])}"
+    if s.get("seconds_left_range") is None:
+        return about
+    low, high = map(_time, s["seconds_left_range"])
+    return about if low == high else f"{about} ({low} to {high})"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def _panel(s: dict[str, Any]) -> Group:

@@ -4,16 +4,17 @@ Two arms share batches as long as these hold the same rows at the same learning 
 checkpoint. That is looked up in the plans of their rows, not in the names of their options.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.engine.layout import Layout
 from codestage.engine.store import Step
 from codestage.study.expand import Arm, Run, StagePlan
 from codestage.study.identity import digest, plain
-from codestage.study.lr import lr_at
 from codestage.study.models import ModelShape
 from codestage.study.schema import ValidationSpec
 from codestage.study.seeds import child
@@ -21,31 +22,31 @@ from codestage.study.seeds import child
 WORTH_SHARING = 0.05
 """A shared beginning shorter than this share of a stage is trained by each arm: a segment of its own
 would cost a checkpoint and a start."""
+PLANNED = "planned"
+"""Stands for a segment whose rows were counted and compared but not all laid out."""
 
 
 @dataclass
 class StageWork:
-    """One stage of one run: its rows, its learning rates, and in the end its segments."""
+    """One stage of one run: what it draws, and in the end the segments that train it."""
 
     run: Run
     stage: StagePlan
-    plan: MixturePlan
-    rows: np.ndarray
-    """`[batches, rows, 3]` int64: source number, ordinal, tokens; -1 where a batch is not full."""
-    rates: np.ndarray
-    """`[batches]` float64 learning rates."""
+    layout: Layout
+    way: Hashable
+    """The same for stages that train in the same way, their data and learning rate apart."""
+    supply: Mapping[str, RowCounts]
     segments: list[Step] = field(default_factory=list)
 
     @property
-    def batches(self) -> int:
-        return len(self.rates)
+    def plan(self) -> MixturePlan:
+        """The rows of the stage; made anew each time, since a plan of packed rows holds a table."""
+        seed, start = child(self.run.seed, "order"), self.layout.start
+        return MixturePlan(self.stage.phases, self.stage.order, self.supply, seed=seed, skip=start)
 
-    def common(self, other: "StageWork") -> int:
-        """Batches from the beginning that are the same in both."""
-        n = min(self.batches, other.batches)
-        same = (self.rows[:n] == other.rows[:n]).all(axis=(1, 2))
-        same &= self.rates[:n] == other.rates[:n]
-        return n if same.all() else int(np.argmin(same))
+    @property
+    def batches(self) -> int:
+        return self.layout.batches
 
 
 @dataclass(frozen=True)
@@ -57,39 +58,21 @@ class Supply:
     validation: ValidationSpec | None = None
 
 
-def stage_work(
-    run: Run,
-    stage: StagePlan,
-    rows: Mapping[str, RowCounts],
-    skip: Mapping[str, int],
-    numbers: Mapping[str, int],
-) -> StageWork:
-    """Lay out one stage of one run."""
-    plan = MixturePlan(stage.phases, stage.order, rows, seed=child(run.seed, "order"), skip=skip)
-    width = stage.batch_tokens // stage.seq_len
-    table = plan.rows(0, plan.n_rows)
-    batches = -(-plan.n_rows // width)
-    laid = np.full((batches * width, 3), -1, dtype=np.int64)
-    number = np.array([numbers[name] for name in plan.names])
-    laid[: plan.n_rows] = np.stack([number[table.source], table.ordinal, table.tokens], axis=1)
-    before = np.concatenate([[0], np.cumsum(table.tokens, dtype=np.int64)])
-    edges = np.minimum(np.arange(batches) * width, plan.n_rows)
-    rates = [lr_at(stage.lr, stage.optimizer.lr, int(t), int(before[-1])) for t in before[edges]]
-    return StageWork(run, stage, plan, laid.reshape(batches, width, 3), np.array(rates))
-
-
 def training_steps(
     runs: Sequence[Run],
     supply: Mapping[int, Supply],
     shape: ModelShape,
     seq_len: int,
     model: Step | None = None,
+    *,
+    count: bool = False,
 ) -> dict[str, list[StageWork]]:
     """Run name -> its stages, each with the segments that train it, shared where they are the same.
 
-    `model` is the step that gives the weights to begin with; None: fresh ones, by the seed.
+    `model` is the step that gives the weights to begin with; None: fresh ones, by the seed. With `count`
+    the steps are as many and as large as without, but cannot be done: what their rows are is not told.
     """
-    numbers = {n: i for i, n in enumerate(sorted({n for s in supply.values() for n in s.rows}))}
+    graph = _Graph(supply, shape, seq_len, count)
     result: dict[str, list[StageWork]] = {run.name: [] for run in runs}
     depth = max(len(run.arm.stages) for run in runs)
     for position in range(depth):
@@ -97,78 +80,57 @@ def training_steps(
         for run in runs:
             if position >= len(run.arm.stages):
                 continue
-            stage, before = run.arm.stages[position], result[run.name]
-            skip = {n: r for work in before for n, r in work.plan.used().items()}
-            work = stage_work(run, stage, supply[stage.seq_len].rows, skip, numbers)
+            before = result[run.name]
+            work = graph.work(run, run.arm.stages[position], before)
             parent = before[-1].segments[-1] if before else model
             key = (run.seed, parent.hash if parent else "")
             groups.setdefault(key, (parent, []))[1].append(work)
             before.append(work)
         for parent, group in groups.values():
-            _split(group, 0, parent, shape, seq_len, supply)
+            graph.split(group, 0, parent)
     return result
 
 
-def _split(
-    group: list[StageWork],
-    start: int,
-    parent: Step | None,
-    shape: ModelShape,
-    seq_len: int,
-    supply: Mapping[int, Supply],
-) -> None:
-    """Give every work of `group` its segments from `start` on; all stand on checkpoint `parent`."""
-    waiting = [work for work in group if work.batches > start]
-    while waiting:
-        first = waiting[0]
-        cluster, end = [first], first.batches
-        for other in waiting[1:]:
-            shared = min(end, first.common(other)) if _compatible(first, other) else 0
-            if shared - start >= max(1, WORTH_SHARING * first.batches):
-                cluster.append(other)
-                end = shared
-        waiting = [work for work in waiting if work not in cluster]
-        step = _segment(first, start, end, parent, shape, seq_len, supply)
-        for work in cluster:
-            work.segments.append(step)
-        _split(cluster, end, step, shape, seq_len, supply)
+class _Graph:
+    """What the stages of all runs share, found by comparing what they draw."""
 
+    def __init__(
+        self, supply: Mapping[int, Supply], shape: ModelShape, seq_len: int, count: bool
+    ) -> None:
+        self.supply, self.seq_len, self.count = supply, seq_len, count
+        self.shape, self.told_shape = shape, plain(shape)
+        names = sorted({n for s in supply.values() for n in s.rows})
+        self.numbers = {name: i for i, name in enumerate(names)}
+        self.layouts: dict[Hashable, Layout] = {}
+        self.kept: OrderedDict[int, MixturePlan] = OrderedDict()
+        self.stages: dict[int, tuple[StagePlan, Hashable, Hashable, dict[str, Any]]] = {}
+        self.shared: dict[tuple[int, int], int] = {}
+        self.made = 0
 
-def _compatible(a: StageWork, b: StageWork) -> bool:
-    """Whether two stages train in the same way, their data and learning rate apart."""
-    x, y = a.stage, b.stage
-    size = ("seq_len", "batch_tokens", "micro_batch_tokens", "lower_micro_batch")
-    alike = (*size, "optimizer", "adapter", "kind", "name")
-    return all(getattr(x, field) == getattr(y, field) for field in alike)
+    def work(self, run: Run, stage: StagePlan, before: Sequence[StageWork]) -> StageWork:
+        """One stage of one run, on the layout of all stages that draw the same."""
+        supply = self.supply[stage.seq_len].rows
+        _, draws, way, _ = self._known(stage)
+        used = {n: r for work in before for n, r in work.layout.used.items()}
+        names = {n for p in stage.phases for n, tokens in p.by_source.items() if tokens}
+        skip = tuple((n, used[n]) for n in sorted(names) if n in used)
+        # full rows in even order stand in the same places whatever the seed
+        by_seed = stage.order == "random" or any(supply[n].counts is not None for n in names)
+        seed = child(run.seed, "order") if by_seed else 0
+        key = (draws, skip, seed)
+        if key not in self.layouts:
+            self.layouts[key] = Layout(stage, supply, seed, dict(skip), self.numbers, self.kept)
+        return StageWork(run, stage, self.layouts[key], way, supply)
 
-
-def _segment(
-    work: StageWork,
-    start: int,
-    end: int,
-    parent: Step | None,
-    shape: ModelShape,
-    seq_len: int,
-    supply: Mapping[int, Supply],
-) -> Step:
-    """The step that trains batches `start` to `end`; its identity is the work itself."""
-    stage, rows = work.stage, work.rows[start:end]
-    names = sorted(work.plan.names)
-    local, drawn = _renumbered(rows, supply)
-    held = supply[stage.seq_len]
-    watched = held.hashes if held.validation else {}
-    inputs = {name: held.hashes[name] for name in {*drawn, *watched}}
-    if parent:
-        inputs["model" if parent.kind == "model" else "parent"] = parent.hash
-    label = f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}"
-    return Step(
-        kind="train",
-        label=label,
-        config={
-            "shape": plain(shape),
-            "positions": seq_len,
-            "seed": work.run.seed,
-            "stage": {
+    def _known(self, stage: StagePlan) -> tuple[StagePlan, Hashable, Hashable, dict[str, Any]]:
+        """The stage, what its rows and rates follow from, how else it trains, and what steps tell of it."""
+        if id(stage) not in self.stages:
+            size = (stage.seq_len, stage.batch_tokens)
+            parts = tuple((p.tokens, tuple(p.by_source.items())) for p in stage.phases)
+            draws = (parts, stage.order, *size, stage.lr, stage.optimizer.lr)
+            micro = (stage.micro_batch_tokens, stage.lower_micro_batch)
+            way = (*size, *micro, stage.optimizer, stage.adapter, stage.kind, stage.name)
+            told = {
                 "kind": stage.kind,
                 "seq_len": stage.seq_len,
                 "batch_tokens": stage.batch_tokens,
@@ -176,41 +138,116 @@ def _segment(
                 "optimizer": plain(stage.optimizer),
                 **({"lower_micro_batch": True} if stage.lower_micro_batch else {}),
                 **({"adapter": plain(stage.adapter)} if stage.adapter else {}),
-            },
+            }
+            self.stages[id(stage)] = (stage, draws, way, told)
+        return self.stages[id(stage)]
+
+    def split(self, group: Sequence[StageWork], start: int, parent: Step | None) -> None:
+        """Give every work of `group` its segments from `start` on; all stand on checkpoint `parent`.
+
+        The first one left is joined by those that share enough with it, up to where the first of them parts.
+        """
+        waiting = [work for work in group if work.batches > start]
+        beginnings = _by_beginning(waiting, start)
+        done: set[int] = set()
+        for first in waiting:
+            if id(first) in done:
+                continue
+            cluster = [w for w in beginnings(first) if id(w) not in done] or [first]
+            done.update(map(id, cluster))
+            end = min(self._common(first.layout, work.layout) for work in cluster)
+            step = self._segment(first, start, end, parent)
+            for work in cluster:
+                work.segments.append(step)
+            self.split(cluster, end, step)
+
+    def _common(self, a: Layout, b: Layout) -> int:
+        key = (id(a), id(b))
+        if key not in self.shared:
+            self.shared[key] = a.common(b)
+        return self.shared[key]
+
+    def _segment(self, work: StageWork, start: int, end: int, parent: Step | None) -> Step:
+        """The step that trains batches `start` to `end`; its identity is the work itself."""
+        stage, layout, held = work.stage, work.layout, self.supply[work.stage.seq_len]
+        config, drawn = self._config(work, start, end)
+        watched = held.hashes if held.validation else {}
+        inputs = {name: held.hashes[name] for name in {*drawn, *watched}}
+        if parent:
+            inputs["model" if parent.kind == "model" else "parent"] = parent.hash
+        return Step(
+            kind="train",
+            label=f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}",
+            config=config,
+            inputs=inputs,
+            payload=SegmentPayload(
+                shape=self.shape,
+                stage=stage,
+                start=start,
+                stop=end,
+                seed=work.run.seed,
+                skip=layout.start,
+                shards={name: held.hashes[name] for name in sorted({*layout.names, *watched})},
+                validation=held.validation,
+            ),
+            cost=float(layout.tokens(start, end)),
+        )
+
+    def _config(self, work: StageWork, start: int, end: int) -> tuple[dict[str, Any], list[str]]:
+        """What a segment is, and the sources that it draws from.
+
+        Where steps are only counted, it is enough that no other segment is the same. One could be that is too
+        short to be shared: that one is laid out.
+        """
+        stage, layout, held = work.stage, work.layout, self.supply[work.stage.seq_len]
+        if self.count and end - start >= _worth(layout.batches):
+            self.made += 1
+            return {PLANNED: self.made}, []
+        rows, drawn = layout.told(start, end)
+        config = {
+            "shape": self.told_shape,
+            "positions": self.seq_len,
+            "seed": work.run.seed,
+            "stage": self._known(stage)[3],
             **({"validation": plain(held.validation)} if held.validation else {}),
             **({"ends": end == work.batches} if stage.optimizer.ema else {}),
             "start": start,
             "stop": end,
-            "rows": digest(local.tobytes().hex()),
-            "rates": digest(work.rates[start:end].tobytes().hex()),
-        },
-        inputs=inputs,
-        payload=SegmentPayload(
-            shape=shape,
-            stage=stage,
-            start=start,
-            stop=end,
-            seed=work.run.seed,
-            skip=dict(work.plan.start),
-            shards={name: held.hashes[name] for name in sorted({*names, *watched})},
-            validation=held.validation,
-        ),
-        cost=float(rows[:, :, 2].clip(min=0).sum()),
-    )
+            "rows": rows,
+            "rates": digest(layout.rates[start:end].tobytes().hex()),
+        }
+        return config, drawn
 
 
-def _renumbered(rows: np.ndarray, supply: Mapping[int, Supply]) -> tuple[np.ndarray, list[str]]:
-    """Rows with their sources numbered among those drawn from, and these sources' names, sorted.
+def _worth(batches: int) -> int:
+    """Batches that a shared beginning must have in a stage of `batches`."""
+    return max(1, math.ceil(WORTH_SHARING * batches))
 
-    A source that a study has beside them does not change what these rows are.
-    """
-    known = sorted({n for s in supply.values() for n in s.rows})
-    drawn = [known[i] for i in np.unique(rows[:, :, 0]) if i >= 0]
-    number = np.full(len(known) + 1, -1, dtype=np.int64)
-    number[[known.index(name) for name in drawn]] = np.arange(len(drawn))
-    local = rows.copy()
-    local[:, :, 0] = number[rows[:, :, 0]]  # -1 looks up the last place, which stays -1
-    return local, drawn
+
+def _by_beginning(works: Sequence[StageWork], start: int) -> Callable[[StageWork], list[StageWork]]:
+    """A look-up: the works that share enough with one of them from `start` on, that one among them."""
+    near: dict[Hashable, list[StageWork]] = {}
+    for work in works:
+        near.setdefault((work.way, work.layout.mark(start, start + 1)), []).append(work)
+    tables: dict[int, dict[int, list[StageWork]]] = {}
+
+    def table(need: int) -> dict[int, list[StageWork]]:
+        found: dict[Hashable, list[StageWork]] = {}
+        for key, group in near.items():
+            long = [work for work in group if work.batches >= start + need]
+            alone = len({id(work.layout) for work in long}) == 1  # nothing to compare with
+            for work in long:
+                mark = b"" if alone else work.layout.mark(start, start + need)
+                found.setdefault((key, mark), []).append(work)
+        return {id(work): group for group in found.values() for work in group}
+
+    def alike(work: StageWork) -> list[StageWork]:
+        need = _worth(work.batches)
+        if need not in tables:
+            tables[need] = table(need)
+        return tables[need].get(id(work), [])
+
+    return alike
 
 
 @dataclass(frozen=True)

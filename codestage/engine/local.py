@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from codestage.engine.ready import Ready
 from codestage.engine.store import Step, Store, disk_message
 from codestage.errors import RunError, UserError
 
@@ -48,7 +49,7 @@ def run_steps(steps: Sequence[Step], store: Store, *, workers: int, listener: Li
     pool = _Pool(store, min(workers, len(waiting)))
     try:
         with _signals(pool):
-            pool.run(waiting, listener)
+            pool.run(Ready(list(waiting.values())), listener)
     finally:
         pool.close()
 
@@ -63,8 +64,6 @@ class _Pool:
         self.gpus = gpus()
         self.workers = [self._start(number) for number in range(size)]
         self.failures: dict[str, int] = {}
-        self.ranks: dict[str, float] = {}
-        self.undone: set[str] = set()
         self.error: Exception | None = None
 
     def _start(self, number: int) -> _Worker:
@@ -77,61 +76,51 @@ class _Pool:
         theirs.close()
         return _Worker(process, ours, number)
 
-    def run(self, waiting: dict[str, Step], listener: Listener) -> None:
-        self.ranks = _ranks(list(waiting.values()))
-        self.undone = set(waiting)
+    def run(self, ready: Ready, listener: Listener) -> None:
         while True:
             if not self.stop.is_set():
-                self._dispatch(waiting, listener)
+                self._dispatch(ready, listener)
             busy = [w for w in self.workers if w.step]
             if not busy:
                 break
-            ready = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
+            told = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy], timeout=1.0)
             for worker in busy:
-                if worker.pipe in ready or worker.process.sentinel in ready:
-                    self._hear(worker, waiting, listener)
+                if worker.pipe in told or worker.process.sentinel in told:
+                    self._hear(worker, ready, listener)
         if self.error:
             raise self.error
         if self.stop.is_set():
             raise Stopped
 
-    def _dispatch(self, waiting: dict[str, Step], listener: Listener) -> None:
-        """Hand ready steps to idle workers, the one with most work behind it first."""
-        idle = [w for w in self.workers if w.step is None]
-        ready = [s for s in waiting.values() if self._is_ready(s)]
-        ready.sort(key=lambda s: -self.ranks[s.hash])
-        for worker, step in zip(idle, ready, strict=False):
-            del waiting[step.hash]
-            worker.step = step
-            worker.pipe.send(step)
-            listener("started", step, {})
+    def _dispatch(self, ready: Ready, listener: Listener) -> None:
+        """Hand ready steps to idle workers."""
+        for worker in self.workers:
+            if worker.step is None and (step := ready.take()):
+                worker.step = step
+                worker.pipe.send(step)
+                listener("started", step, {})
 
-    def _is_ready(self, step: Step) -> bool:
-        return self.undone.isdisjoint(step.inputs.values())
-
-    def _hear(self, worker: _Worker, waiting: dict[str, Step], listener: Listener) -> None:
+    def _hear(self, worker: _Worker, ready: Ready, listener: Listener) -> None:
         """Take one message of a busy worker, or its death."""
         step = worker.step
         assert step
         try:
             event, body = worker.pipe.recv()
         except (EOFError, OSError):
-            self._replace(worker, step, waiting, listener)
+            self._replace(worker, step, ready, listener)
             return
         if event == "progress":
             listener("progress", step, body)
             return
         worker.step = None
         if event == "done":
-            self.undone.discard(step.hash)
+            ready.done(step)
             listener("done", step, body)
         elif event == "error":
             self.error = self.error or body
             self.stop.set()
 
-    def _replace(
-        self, worker: _Worker, step: Step, waiting: dict[str, Step], listener: Listener
-    ) -> None:
+    def _replace(self, worker: _Worker, step: Step, ready: Ready, listener: Listener) -> None:
         """A worker died under a step: start another and try the step again from its checkpoint."""
         worker.process.join()
         code = worker.process.exitcode
@@ -147,7 +136,7 @@ class _Pool:
             )
             self.stop.set()
             return
-        waiting[step.hash] = step
+        ready.put(step)
         self.workers.append(self._start(worker.number))
         listener("retried", step, {"exit": code})
 
@@ -160,26 +149,6 @@ class _Pool:
             worker.process.join(timeout=5)
             if worker.process.is_alive():
                 worker.process.kill()
-
-
-def _ranks(steps: Sequence[Step]) -> dict[str, float]:
-    """Step hash -> work on the longest chain from it on, itself included."""
-    users: dict[str, list[Step]] = {}
-    for step in steps:
-        for input_ in set(step.inputs.values()):
-            users.setdefault(input_, []).append(step)
-    ranks: dict[str, float] = {}
-    stack = list(steps)
-    while stack:
-        step = stack[-1]
-        missing = [u for u in users.get(step.hash, []) if u.hash not in ranks]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
-        behind = [ranks[u.hash] for u in users.get(step.hash, [])]
-        ranks[step.hash] = step.cost + max(behind, default=0.0)
-    return ranks
 
 
 @contextlib.contextmanager

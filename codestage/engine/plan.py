@@ -11,11 +11,11 @@ import psutil
 from codestage.analyse.power import minimum_detectable, read_pilot
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
-from codestage.engine.graph import Supply, training_steps
+from codestage.engine.graph import Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
 from codestage.engine.run import evaluation_tasks
 from codestage.errors import UserError
-from codestage.study.expand import expand, runs
+from codestage.study.expand import runs
 from codestage.study.load import line_of, load_study
 from codestage.study.models import memory_bytes, train_flops_per_token
 from codestage.study.schema import MATCHED, Study
@@ -44,7 +44,8 @@ def plan(study_path: Path, *, pilot: Path | None = None) -> dict[str, Any]:
     mde = minimum_detectable(counted, seeds=len(study.seeds), pilot=before) if counted else None
     _check_paths(study, study_path)
     size = model_shape(study, study_path)
-    arms, all_runs = expand(study), runs(study)
+    all_runs = runs(study)
+    arms = arms_of(all_runs)
     supply = {
         stage.seq_len: Supply(
             {n: RowCounts(UNKNOWN_ROWS, stage.seq_len) for n in study.sources},
@@ -52,20 +53,20 @@ def plan(study_path: Path, *, pilot: Path | None = None) -> dict[str, Any]:
         )
         for stage in study.stages.values()
     }
-    works = training_steps(all_runs, supply, size, max(supply))
+    works = training_steps(all_runs, supply, size, max(supply), count=True)
     segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
     ends = {w.segments[-1].hash for stages in works.values() for w in stages}
-    stages = [(run, stage) for run in all_runs for stage in run.arm.stages]
-    tokens_unshared = sum(stage.tokens for _, stage in stages)
+    stages = [stage for run in all_runs for stage in run.arm.stages]
+    kinds = list({id(stage): stage for stage in stages}.values())
+    tokens_unshared = sum(stage.tokens for stage in stages)
     tokens = round(sum(s.cost for s in segments.values()))
-    used = {n for a in arms for s in a.stages for p in s.phases for n, t in p.by_source.items() if t}
+    used = {n for s in kinds for p in s.phases for n, t in p.by_source.items() if t}
     data = 2 + 2 * len(used)
-    per_token = max(train_flops_per_token(size, stage.seq_len) for _, stage in stages)
+    per_token = max(train_flops_per_token(size, stage.seq_len) for stage in kinds)
     cores = len(psutil.Process().cpu_affinity() or [1])
     speed = SHARE_OF_PEAK * matmul_flops()
     memory = max(
-        memory_bytes(size, s.micro_batch_tokens, s.seq_len, adapter=s.adapter is not None)
-        for _, s in stages
+        memory_bytes(size, s.micro_batch_tokens, s.seq_len, adapter=s.adapter is not None) for s in kinds
     )
     return {
         "study": study.name,

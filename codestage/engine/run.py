@@ -18,6 +18,8 @@ from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, gpus, run_steps
 from codestage.engine.model_steps import model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
+from codestage.engine.ray_arms import ALL_PLACES, wait_out
+from codestage.engine.ray_arms import run_steps as on_cluster
 from codestage.engine.results import code_options, rebuild, write_records
 from codestage.engine.store import Step, Store
 from codestage.engine.together import Team, launched
@@ -44,18 +46,25 @@ def run(
     track: str | None = None,
     shard: int | None = None,
     until: Until | None = None,
+    ray: str | None = None,
 ) -> Any:
     """Run the study of `study_path` in `folder`, or go on with it; returns the report's files.
 
     `track` names where learning curves go beside the records: tensorboard, wandb or trackio. With `until`
     seeds are added where a contrast is still open (`codestage.engine.until`). Started by
     torchrun, the first process does this and all train; the others return None. `shard` of them hold one
-    copy of the model.
+    copy of the model. With `ray`, the address of a cluster or "auto", every step is done there.
 
     Raises:
         UserError: bad input, found before anything is trained.
         RunError: something failed under way; what is finished stays finished.
     """
+    if ray is not None:
+        if launched():
+            raise UserError("--ray starts its workers itself; run this without torchrun")
+        places, there = ALL_PLACES if workers is None else workers, partial(on_cluster, address=ray)
+        study, to = study_path.resolve(), folder.resolve()  # nodes work elsewhere
+        return _run(study, to, places, on_event, track, until, there)
     if not launched():
         return _run(study_path, folder, workers, on_event, track, until, run_steps)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
@@ -92,6 +101,7 @@ def _run(
     tracker = Tracker(track, study.name, folder) if track else None
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
     with only_one(folder):
+        wait_out(folder)
         store = Store(folder)
         progress = Progress(folder, study.name)
         doing = partial(do, store=store, workers=workers)
@@ -202,7 +212,7 @@ def plan_training(
     for stages in works.values():
         for work in stages:
             try:
-                check_supply(work.plan.used(), supply[work.stage.seq_len].rows, epochs)
+                check_supply(work.layout.used, supply[work.stage.seq_len].rows, epochs)
             except UserError as error:
                 line = line_of(study_path, ("stages", work.stage.name, "tokens"))
                 arm, stage = work.run.arm.name, work.stage.name

@@ -1,12 +1,19 @@
-"""The store: finished steps as folders named by the hash of what made them."""
+"""The store: finished steps as folders named by the hash of what made them.
+
+A step's folder comes into being in one rename on the file system that holds it, after all of it is on disk: it
+is whole or not there, for every process and every machine that looks.
+"""
 
 import errno
 import json
-import os
+import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +31,9 @@ VERSIONS = {
     "evaluate": 2,
 }
 """Raised by hand when a kind of step gives other results than before for the same input."""
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "datasets")
+"""Whose versions are noted beside a step, not in its hash: they move results by rounding at most. Those that
+decide what a step holds stand in its config."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Step:
     payload: Any = None
     cost: float = 1.0
     """Tokens to train, or a guess of like size: for order and progress only."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Hashes in `config` -> what people call what they stand for."""
 
     @property
     def hash(self) -> str:
@@ -80,11 +92,14 @@ class Store:
             try:
                 record = json.loads((folder / "step.json").read_text())
                 damaged = [n for n, c in record["checksums"].items() if file_digest(folder / n) != c]
-            except (OSError, ValueError, KeyError) as error:
-                raise RunError(f"{folder}: not readable ({error}); remove it and run again") from None
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RunError(
+                    f"{folder}: not readable ({error}); remove it and run again: what made it is done again"
+                ) from None
             if damaged:
                 raise RunError(
-                    f"{folder / damaged[0]}: damaged (checksum differs); remove {folder} and run again"
+                    f"{folder / damaged[0]}: damaged (checksum differs); remove {folder} and run again: "
+                    "what made it is done again"
                 )
             self._verified.add(folder)
         return folder
@@ -94,6 +109,14 @@ class Store:
         text = (self.path(step.kind, step.hash) / "step.json").read_text()
         result: dict[str, Any] = json.loads(text)
         return result
+
+    def finished(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
+        """What `step.json` says of every finished step, or of those of one kind; what cannot be read is left out."""
+        for path in sorted((self.root / "store").glob(f"{kind or '*'}/*/step.json")):
+            with suppress(OSError, ValueError):
+                record = json.loads(path.read_text())
+                if isinstance(record, dict) and record.get("hash") == path.parent.name:
+                    yield record
 
     def commit(self, step: Step, result: Path, seconds: float) -> None:
         """Move a finished folder into the store in one rename; its work folder goes.
@@ -112,19 +135,24 @@ class Store:
                 "config": plain(step.config),
                 "inputs": dict(step.inputs),
                 "checksums": {name: file_digest(result / name) for name in names},
+                **({"names": dict(step.names)} if step.names else {}),
+                "libraries": libraries(),
                 "seconds": round(seconds, 3),
                 "finished": time.time(),
             }
             (result / "step.json").write_text(json.dumps(record, indent=1))
             for name in (*names, "step.json"):
                 sync(result / name)
-            sync(result)
+            for folder in (*(p for p in result.rglob("*") if p.is_dir()), result):
+                sync(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             result.rename(target)
             sync(target.parent)
         except OSError as error:
-            lost_race = error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists()
-            if not lost_race:  # another process finished the same step: equally good
+            # another process finished the same step, which is as good; or a network file system did the
+            # rename, lost its answer, and was asked again
+            there = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
+            if error.errno not in there or not self.has(step):
                 raise RunError(disk_message(target, error)) from None
         shutil.rmtree(self.root / "work" / f"{step.kind}-{step.hash}", ignore_errors=True)
 
@@ -138,12 +166,25 @@ def disk_message(path: Path, error: Exception) -> str:
     )
 
 
+@cache
+def libraries() -> dict[str, str]:
+    """Versions of `LIBRARIES` here."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file in one move."""
+    """Replace a small file in one move, once its text is on disk."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise RunError(disk_message(path, error)) from None

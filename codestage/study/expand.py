@@ -71,11 +71,15 @@ def expand(study: Study) -> list[Arm]:
     for name, spec in study.stages.items():
         for tokens in spec.budgets:
             arms += [_arm(stages, "ladder") for stages in _cells(study, {name: tokens})]
-    known = {_content(arm.stages) for arm in arms}
+    if not study.controls:
+        return arms
+    told: dict[int, str] = {}
+    known = {_content(arm.stages, told) for arm in arms}
     for control in study.controls:
         for arm in _controls(study, control):
-            if _content(arm.stages) not in known:
-                known.add(_content(arm.stages))
+            content = _content(arm.stages, {})
+            if content not in known:
+                known.add(content)
                 arms.append(arm)
     return arms
 
@@ -176,9 +180,15 @@ def _arm(stages: Sequence[StagePlan], role: Role) -> Arm:
     )
 
 
-def _content(stages: Sequence[StagePlan]) -> str:
-    """Identity of stages without the names that people gave to their options."""
-    return digest([replace(stage, option="") for stage in stages])
+def _content(stages: Sequence[StagePlan], told: dict[int, str]) -> tuple[str, ...]:
+    """Identity of stages without the names that people gave to their options.
+
+    `told` keeps it of stages that many arms hold, by their `id`.
+    """
+    for stage in stages:
+        if id(stage) not in told:
+            told[id(stage)] = digest(replace(stage, option=""))
+    return tuple(told[id(stage)] for stage in stages)
 
 
 def _controls(study: Study, control: str) -> list[Arm]:

@@ -3,6 +3,7 @@
 import difflib
 import re
 import runpy
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from pydantic import ValidationError
 
 from codestage.errors import UserError
 from codestage.study.schema import KINDS, Study
+
+_CParser: Any = None
+with suppress(ImportError):  # PyYAML may lack libyaml
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]
+
+    _CParser = CParser
 
 Key = tuple[str | int, ...]
 
@@ -25,6 +32,21 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile("^(true|false)$"), ["t", "f"])
+
+
+def _parsed(text: str) -> tuple[_Loader, yaml.Node | None]:
+    """A loader and what it parsed. libyaml splits the text, five times as fast, where it is at hand; Python puts it
+    together, which bears any depth. What libyaml refuses is read again, for words that people know.
+    """
+    if _CParser:
+        fast, found = _CParser(text), _Loader("")
+        found.check_event = fast.check_event  # type: ignore[method-assign]
+        found.peek_event = fast.peek_event  # type: ignore[method-assign]
+        found.get_event = fast.get_event  # type: ignore[method-assign]
+        with suppress(yaml.YAMLError):
+            return found, found.get_single_node()
+    slow = _Loader(text)
+    return slow, slow.get_single_node()
 
 
 def load_study(path: Path) -> Study:
@@ -64,10 +86,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     lines: dict[Key, int] = {}
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        loader, node = _parsed(text)
         if node is not None:
             _index(node, (), lines, path)
-        data = yaml.load(text, Loader=_Loader)
+        data = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -171,6 +193,11 @@ def _call_functions(stages: dict[Any, Any], path: Path, lines: dict[Key, int]) -
 def _weights(folder: Path, curve: str, steps: int, place: str) -> list[str]:
     """Weights in [0, 1] at the middles of `steps` phases, from FILE.py:FUNCTION."""
     file, _, function = curve.rpartition(":")
+    if not (folder / file).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{place}: curve {curve!r}: {file} stands outside the study's folder; put it beside the study, so that "
+            "a study file by itself can run nothing"
+        )
     try:
         weight = runpy.run_path(str(folder / file))[function]
         found = [float(weight((2 * i + 1) / (2 * steps))) for i in range(steps)]
@@ -214,19 +241,23 @@ def _unequal_totals(study: Study) -> list[tuple[Key, str]]:
     problems: list[tuple[Key, str]] = []
     for stage_name, stage in study.stages.items():
         totals = {name: shares(option.pieces(stage.lr)) for name, option in stage.options.items()}
+        kinds: dict[tuple[str, ...], list[str]] = {}
+        for name, total in totals.items():
+            same = kinds.setdefault(tuple(total), [name])
+            if len(same) == 1 and total != totals[same[0]]:
+                same.append(name)  # the first of these sources, and the first that differs from it
         for name, option in stage.options.items():
-            if option.mix is not None:
+            others = (other for other in kinds[tuple(totals[name])] if totals[other] != totals[name])
+            other = next(others, None)
+            if option.mix is not None or other is None:
                 continue
-            for other, total in totals.items():
-                if total.keys() == totals[name].keys() and total != totals[name]:
-                    mine = ", ".join(f"{s} {x}" for s, x in totals[name].items())
-                    its = ", ".join(f"{s} {x}" for s, x in total.items())
-                    key: Key = ("stages", stage_name, "options", name)
-                    text = (
-                        f"schedule {name!r} holds {mine} of the stage in all but its sibling "
-                        f"{other!r} {its}; order can only be compared at equal totals: "
-                        "change the phases until they agree"
-                    )
-                    problems.append((key, text))
-                    break
+            mine = ", ".join(f"{s} {x}" for s, x in totals[name].items())
+            its = ", ".join(f"{s} {x}" for s, x in totals[other].items())
+            key: Key = ("stages", stage_name, "options", name)
+            text = (
+                f"schedule {name!r} holds {mine} of the stage in all but its sibling "
+                f"{other!r} {its}; order can only be compared at equal totals: "
+                "change the phases until they agree"
+            )
+            problems.append((key, text))
     return problems

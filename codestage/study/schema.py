@@ -54,10 +54,10 @@ def parse_share(value: Any) -> Fraction:
 
 def parse_seeds(value: Any) -> Any:
     """A number of seeds, counted from 0, or the seeds themselves."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 10_000:
         return tuple(range(value))
     if not isinstance(value, list | tuple):
-        raise ValueError("seeds are a number of at least 1, or a list such as [0, 1, 2]")
+        raise ValueError("seeds are a number from 1 to 10,000, or a list such as [0, 1, 2]")
     return value
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
@@ -23,9 +22,7 @@ from codestage.errors import RunError
 from codestage.train import checkpoint
 from codestage.train.checkpoint import Checkpoint, State, before
 from codestage.train.parallel import World
-
-METADATA = ".metadata"
-"""Written last: shards without it are not whole."""
+from codestage.train.shard_reader import INDEX, ShardReader
 
 
 class Partials:
@@ -90,12 +87,12 @@ def _begin(folder: Path, curve: pa.Table, state: State) -> None:
 
 def in_shards(folder: Path) -> bool:
     """Whether `folder` holds shards, whole."""
-    return (folder / METADATA).exists()
+    return (folder / INDEX).exists()
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor in shards."""
-    held = FileSystemReader(folder).read_metadata().state_dict_metadata
+    held = ShardReader(folder).read_metadata().state_dict_metadata
     return {n: tuple(m.size) for n, m in held.items() if isinstance(m, TensorStorageMetadata)}
 
 
@@ -105,9 +102,10 @@ def read_shards(folder: Path, targets: dict[str, Tensor], world: World) -> tuple
     Raises:
         RunError: the shards cannot be read.
     """
+    shapes(folder)  # the index by itself: torch tells what is wrong with it in a page of text
     try:
-        dcp.load(targets, checkpoint_id=folder, no_dist=world.size == 1)
+        dcp.load(targets, storage_reader=ShardReader(folder), no_dist=world.size == 1)
         curve = pq.read_table(folder / "curve.parquet")
         return curve, State(**json.loads((folder / "state.json").read_text()))
-    except Exception as error:  # damaged files make its readers raise anything
+    except (Exception, CheckpointException) as error:  # damaged files make its readers raise anything
         raise RunError(f"{folder}: no readable checkpoint ({error}); remove it") from None

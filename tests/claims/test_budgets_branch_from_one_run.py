@@ -80,7 +80,7 @@ def test_the_ladder_costs_its_longest_run_and_the_other_decays(tmp_path, curve):
 def test_every_budget_decays_at_its_own_end_and_holds_its_own_shares(tmp_path):
     made = study(tmp_path)
     for name, stages in works(made).items():
-        stage, rates = stages[0].stage, stages[0].rates
+        stage, rates = stages[0].stage, stages[0].layout.rates
         if not name.startswith("text+code/text") and "@" not in name:
             continue
         held = [sum(p.by_source.get(s, 0) for p in stage.phases) for s in ("prose", "programs")]

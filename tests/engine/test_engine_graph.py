@@ -1,0 +1,235 @@
+"""What arms share, against a reference that lays out every row of every run and compares each with each."""
+
+import hashlib
+import json
+import tracemalloc
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY, packed
+
+from codestage.data.mixture import MixturePlan, RowCounts
+from codestage.engine.graph import WORTH_SHARING, Supply, training_steps
+from codestage.engine.store import Step
+from codestage.study.expand import runs
+from codestage.study.identity import digest, plain
+from codestage.study.load import load_study
+from codestage.study.lr import lr_at
+from codestage.study.models import shape
+from codestage.study.seeds import child
+
+CODE = "      text+code: {mix: {prose: 2, programs: 1}}\n"
+CHAT = "      uniform: {mix: {chat: 5, code_chat: 3}}\n"
+SCHEDULES = """\
+      half:  {mix: {prose: 1, programs: 1}}
+      down:  {phases: [{programs: 1}, {prose: 1, programs: 1}, {prose: 1}]}
+      up:    {phases: [{prose: 1}, {prose: 1, programs: 1}, {programs: 1}]}
+      split: {phases: [{prose: 1, programs: 1}, {prose: 1, programs: 1}]}
+      end:   {phases: [{prose: 1, programs: 1}, {prose: 1}, {programs: 1}], lengths: [0.96, 0.02, 0.02]}
+      same:  {phases: [{prose: 1, programs: 1}, {prose: 1, programs: 1}, {prose: 1}, {programs: 1}], lengths: [0.5, 0.46, 0.02, 0.02]}
+      other: {phases: [{prose: 1, programs: 1}, {programs: 1}, {prose: 1}], lengths: [0.96, 0.02, 0.02]}
+"""
+MANY = "".join(f"      t{i}: {{mix: {{chat: {200 - i}, code_chat: {i}}}}}\n" for i in range(1, 40))
+CONTROLS = "controls: [token-matched, additive]"
+STUDIES = {
+    "tiny": TINY,
+    "ladder": TINY.replace("tokens: 4k", "tokens: 64k\n    budgets: [8k, 16k, 32k]"),
+    "schedules": TINY.replace("tokens: 4k", "tokens: 40k\n    optimizer: {ema: 0.9}")
+    .replace(CODE, SCHEDULES)
+    .replace(CONTROLS, "controls: [additive, random-order, token-matched]"),
+    "many": TINY.replace("tokens: 2k", "tokens: 30k").replace(CHAT, CHAT + MANY),
+    "validation": TINY.replace(CONTROLS, "validation: {tokens: 300, times: 3}"),
+    "two lengths": TINY.replace("tokens: 2k\n    seq_len: 64", "tokens: 2k\n    seq_len: 128").replace(
+        "tokens: 2k", "tokens: 2k\n    adapter: {rank: 4}\n    micro_batch_tokens: auto"
+    ),
+}
+RECORDED = {
+    "tiny": "363ef008c6ae9a6a",
+    "ladder": "479d4964d29d2a3c",
+    "schedules": "9f84be256218b272",
+}
+"""Digests of all hashes, recorded when every row of every run was laid out."""
+
+
+@dataclass
+class Laid:
+    """A stage of a run, all of it."""
+
+    run: Any
+    stage: Any
+    plan: MixturePlan
+    rows: np.ndarray
+    rates: np.ndarray
+    segments: list = field(default_factory=list)
+
+    def common(self, other):
+        n = min(len(self.rates), len(other.rates))
+        same = (self.rows[:n] == other.rows[:n]).all(axis=(1, 2)) & (self.rates[:n] == other.rates[:n])
+        return n if same.all() else int(np.argmin(same))
+
+
+def laid(run, stage, before, rows, numbers):
+    skip = {n: r for work in before for n, r in work.plan.used().items()}
+    made = MixturePlan(stage.phases, stage.order, rows, seed=child(run.seed, "order"), skip=skip)
+    width = stage.batch_tokens // stage.seq_len
+    table = made.rows(0, made.n_rows)
+    batches = -(-made.n_rows // width)
+    all_rows = np.full((batches * width, 3), -1, dtype=np.int64)
+    for i in range(made.n_rows):
+        name = made.names[table.source[i]]
+        all_rows[i] = numbers[name], table.ordinal[i], table.tokens[i]
+    before_ = np.concatenate([[0], np.cumsum(table.tokens)])
+    rates = [
+        lr_at(stage.lr, stage.optimizer.lr, int(before_[min(b * width, made.n_rows)]), int(before_[-1]))
+        for b in range(batches)
+    ]
+    return Laid(run, stage, made, all_rows.reshape(batches, width, 3), np.array(rates))
+
+
+def reference(study, supply, size):
+    """Run name -> stages with their steps, by comparing all runs with one another."""
+    numbers = {n: i for i, n in enumerate(sorted({n for s in supply.values() for n in s.rows}))}
+    result = {run.name: [] for run in runs(study)}
+    for position in range(len(study.stages)):
+        groups: dict[tuple, list] = {}
+        for run in runs(study):
+            before = result[run.name]
+            stage = run.arm.stages[position]
+            work = laid(run, stage, before, supply[stage.seq_len].rows, numbers)
+            parent = before[-1].segments[-1] if before else None
+            groups.setdefault((run.seed, parent.hash if parent else ""), [parent]).append(work)
+            before.append(work)
+        for parent, *group in groups.values():
+            split(group, 0, parent, supply, size, numbers)
+    return result
+
+
+def split(group, start, parent, supply, size, numbers):
+    waiting = [w for w in group if len(w.rates) > start]
+    while waiting:
+        first, end = waiting[0], len(waiting[0].rates)
+        cluster = [first]
+        for other in waiting[1:]:
+            shared = min(end, first.common(other))
+            if shared - start >= max(1, WORTH_SHARING * len(first.rates)):
+                cluster.append(other)
+                end = shared
+        waiting = [w for w in waiting if not any(w is c for c in cluster)]
+        step = segment(first, start, end, parent, supply, size, numbers)
+        for work in cluster:
+            work.segments.append(step)
+        split(cluster, end, step, supply, size, numbers)
+
+
+def segment(work, start, end, parent, supply, size, numbers):
+    stage, rows, held = work.stage, work.rows[start:end].copy(), supply[work.stage.seq_len]
+    drawn = sorted(n for n in numbers if (rows[:, :, 0] == numbers[n]).any())
+    for i, name in enumerate(drawn):  # in order, so that no number is given twice
+        rows[:, :, 0][rows[:, :, 0] == numbers[name]] = i
+    stage_told = {
+        name: plain(getattr(stage, name))
+        for name in ("kind", "seq_len", "batch_tokens", "micro_batch_tokens", "optimizer")
+    }
+    if stage.lower_micro_batch:
+        stage_told["lower_micro_batch"] = True
+    if stage.adapter:
+        stage_told["adapter"] = plain(stage.adapter)
+    config = {
+        "shape": plain(size), "positions": max(supply), "seed": work.run.seed, "stage": stage_told,
+        "start": start, "stop": end,
+        "rows": digest(rows.tobytes().hex()), "rates": digest(work.rates[start:end].tobytes().hex()),
+    }  # fmt: skip
+    if held.validation:
+        config["validation"] = plain(held.validation)
+    if stage.optimizer.ema:
+        config["ends"] = end == len(work.rates)
+    watched = held.hashes if held.validation else {}
+    inputs = {name: held.hashes[name] for name in {*drawn, *watched}}
+    if parent:
+        inputs["parent"] = parent.hash
+    cost = float(work.rows[start:end, :, 2].clip(min=0).sum())
+    label = f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}"
+    return Step("train", label, config, inputs, cost=cost)
+
+
+def study_of(tmp_path, name):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDIES[name])
+    return path, load_study(path)
+
+
+def supplies(study, *, full):
+    made = {}
+    for length in {s.seq_len for s in study.stages.values()}:
+        rows = {
+            name: RowCounts(10**6, length)
+            if full or s.format != "instruct"
+            else packed(20_000, length, i)
+            for i, (name, s) in enumerate(study.sources.items())
+        }
+        made[length] = Supply(rows, {n: f"{n} in {length}" for n in rows}, study.validation)
+    return made
+
+
+def told(works):
+    return {
+        name: [[(s.hash, s.label, s.cost, s.inputs) for s in work.segments] for work in stages]
+        for name, stages in works.items()
+    }
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["full rows", "packed rows"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_steps_are_those_of_comparing_every_run_with_every_other(tmp_path, name, full):
+    _, study = study_of(tmp_path, name)
+    supply, size = supplies(study, full=full), shape(study.model, 384)
+    works = training_steps(runs(study), supply, size, max(supply))
+    slow = reference(study, supply, size)
+    assert told(works) == told(slow)
+    for run, stages in works.items():
+        for work, other in zip(stages, slow[run], strict=True):
+            assert work.plan.used() == work.layout.used == other.plan.used()
+            assert work.plan.start == other.plan.start == work.segments[-1].payload.skip
+            assert (work.layout.rows(0, work.batches) == other.rows).all()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_counting_finds_as_many_steps_of_the_same_cost(tmp_path, name):
+    _, study = study_of(tmp_path, name)
+    supply, size = supplies(study, full=True), shape(study.model, 384)
+    found = []
+    for count in (False, True):
+        works = training_steps(runs(study), supply, size, max(supply), count=count)
+        steps = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
+        found.append((len(steps), sorted(s.cost for s in steps.values())))
+        ends = {w.segments[-1].hash for stages in works.values() for w in stages}
+        found[-1] += (len(ends),)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_hashes_are_those_that_stores_hold_already(tmp_path, name):
+    _, study = study_of(tmp_path, name)
+    supply = supplies(study, full=False)
+    works = training_steps(runs(study), supply, shape(study.model, 384), max(supply))
+    hashes = [[s.hash for s in w.segments] for stages in works.values() for w in stages]
+    assert hashlib.blake2b(json.dumps(hashes).encode(), digest_size=8).hexdigest() == RECORDED[name]
+
+
+def test_arms_are_counted_without_laying_out_their_rows(tmp_path):
+    """100 tunings of 39,063 rows: laid out, they would hold 94 MB."""
+    options = "".join(
+        f"      t{i}: {{mix: {{chat: {2000 - i}, code_chat: {i}}}}}\n" for i in range(1, 100)
+    )
+    text = TINY.replace("tokens: 2k", "tokens: 2500k").replace(CHAT, options)
+    (tmp_path / "large.yaml").write_text(text.replace(CONTROLS + "\n", ""))
+    study = load_study(tmp_path / "large.yaml")
+    supply, made = supplies(study, full=True), runs(study)
+    tracemalloc.start()
+    works = training_steps(made, supply, shape(study.model, 384), max(supply), count=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(works) == 400
+    assert peak < 15e6
