@@ -123,7 +123,7 @@ class PartsBar:
         """The part begun, how many are done, and of how many."""
         if not self._console.is_terminal:
             if name:
-                self._console.print(f"{done + 1} of {total}: {name}", highlight=False)
+                self._console.print(f"{done + 1} of {total}: {name}", highlight=False, markup=False)
             return
         if self._row is None:
             self._row = self._bar.add_task(name, total=total)
