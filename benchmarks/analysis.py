@@ -192,10 +192,11 @@ def main() -> None:
     parser.add_argument("--arms", type=int, default=3331)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--metrics", nargs="+", default=["acc"])
+    parser.add_argument("--rounds", type=int, default=5, help="of the bootstrap")
     asked = parser.parse_args()
     result: dict[str, Any] = {}
     if asked.what != "sizes":
-        result["bootstrap"] = bootstrap()
+        result["bootstrap"] = bootstrap(rounds=asked.rounds)
     if asked.what != "bootstrap":
         result["sizes"] = sizes(asked.arms, asked.seeds, asked.metrics)
     print(json.dumps(result))

@@ -88,6 +88,7 @@ def main() -> None:
     world = join(order["shard"])
     for arguments in order["jobs"]:
         job(world, **arguments)
+    world.leave()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "small_to_large.py": ["--studies", "5"],
+    "analysis.py": ["--arms", "8", "--rounds", "1"],
     "batches.py": ["--tokens", "200000"],
     "prepare.py": ["--documents", "10000"],
     "engine.py": ["--arms", "20", "--steps", "8", "--seconds", "0.1", "--workers", "2"],

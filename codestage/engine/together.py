@@ -67,7 +67,8 @@ class Team:
         """
         while (step := self.world.tell(None)) is not None:
             if not self._train(step):
-                return
+                break
+        self.world.leave()
 
     def run_steps(
         self, steps: Sequence[Step], store: Store, *, workers: int, listener: Listener
@@ -110,3 +111,4 @@ class Team:
         """Of the first process: let the others go, if they wait for orders."""
         if not self._at_work:
             self.world.tell(None)
+            self.world.leave()

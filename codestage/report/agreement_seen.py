@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codestage.report.document import Cell, Chart, Section, Table
+from codestage.report.document import Chart, Section, Table
 from codestage.report.drawing import MORE
 from codestage.report.lines import Span, spans
-from codestage.report.small_to_large import SHORT
+from codestage.report.small_to_large import SHORT, decision_table
 from codestage.report.text import (
-    DASH,
     UNITS,
     capital,
     interval,
@@ -17,6 +16,7 @@ from codestage.report.text import (
     p_value,
     percent,
     plural,
+    reach,
     signed,
 )
 
@@ -25,11 +25,6 @@ Entry = Mapping[str, Any]
 
 def confidence(found: Entry) -> str:
     return f"{100 * (1 - found['alpha']):g} %"
-
-
-def reach(low: float | None, high: float | None) -> str | None:
-    """An interval as one cell of a CSV file."""
-    return None if low is None or high is None else f"{low:.6g}..{high:.6g}"
 
 
 def orders(found: Entry) -> Section | None:
@@ -112,7 +107,9 @@ def decisions(found: Entry) -> Section | None:
         f"Would smaller models have picked the winners of {shown[0]['of']}?",
         f"Bars: {confidence(found)} interval over seeds and items; noise in either study pulls it down.",
         lambda narrow: spans(bars, x="pairs with the same winner, %", narrow=narrow, limits=(0, 102), reference=50),
-        _decision_table(rows),
+        decision_table(
+            "study", "Decision accuracy for the largest study, per cent", [(_deciding(d), d) for d in rows]
+        ),
     )  # fmt: skip
     return Section("decisions", "From small to large", (said,), charts=[chart])
 
@@ -121,25 +118,6 @@ def _deciding(d: Entry) -> str:
     by, of = SHORT.get(d["metric"], d["metric"]), SHORT.get(d["target"], d["target"])
     what = "arms" if d["deciding"] == "arms" else f"options of {d['deciding']}"
     return f"{d['study']}, {what}: {by if by == of else f'{by} for {of}'}"
-
-
-def _decision_table(rows: Sequence[Entry]) -> Table:
-    head = ["study", "of", "pairs", "same winner", "interval", "resolved pairs", "same winner there",
-            "interval there"]  # fmt: skip
-    shown, data = [], []
-    for d in rows:
-        words = [_deciding(d), str(d["name"])]
-        row, line = list(words), list[Cell](words)
-        for what in ("accuracy", "resolved"):
-            a = d[what]
-            row += [str(a["pairs"]), percent(a["estimate"], 0)]
-            row.append(
-                DASH if a["low"] is None else f"{percent(a['low'], 0)} to {percent(a['high'], 0)}"
-            )
-            line += [a["pairs"], a["estimate"], reach(a["low"], a["high"])]
-        shown.append(row)
-        data.append(line)
-    return Table("decisions", "Decision accuracy for the largest study, per cent", head, shown, data, 2)
 
 
 def factors(rows: Sequence[Entry], found: Entry) -> Section | None:

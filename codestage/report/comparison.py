@@ -8,7 +8,7 @@ from typing import Any
 
 from codestage.analyse.across import compare
 from codestage.errors import RunError
-from codestage.report.agreement_seen import confidence, decisions, factors, orders, reach
+from codestage.report.agreement_seen import confidence, decisions, factors, orders
 from codestage.report.answer import WORDS, claim
 from codestage.report.document import Cell, Chart, Document, Section, Sentence, Table
 from codestage.report.drawing import OTHER, draw, family_colour
@@ -28,6 +28,7 @@ from codestage.report.text import (
     p_value,
     percent,
     plural,
+    reach,
     signed,
 )
 

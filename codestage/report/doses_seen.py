@@ -16,6 +16,7 @@ from codestage.report.text import (
     metric_name,
     p_value,
     plural,
+    reach,
     signed,
 )
 from codestage.report.view import View
@@ -210,14 +211,10 @@ def _table(name: str, entries: Sequence[Entry]) -> Table:
             ]
         )
         line: list[Cell] = [str(e["name"]), shape, best.get("dose")]
-        line += [_range(best.get("low"), best.get("high")), best.get("gain")]
-        line += [_range(best.get("gain_low"), best.get("gain_high")), slope["estimate"]]
+        line += [reach(best.get("low"), best.get("high")), best.get("gain")]
+        line += [reach(best.get("gain_low"), best.get("gain_high")), slope["estimate"]]
         data.append([*line, e["p"], e["p_adjusted"], e["p_bend"]])
     return Table(name, "Best doses", head, rows, data, 2)
-
-
-def _range(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.6g}..{high:.6g}"
 
 
 def _curve_table(name: str, entries: Sequence[Entry]) -> Table:
@@ -235,6 +232,6 @@ def _curve_table(name: str, entries: Sequence[Entry]) -> Table:
                     signed(p["monotone"], e["unit"]),
                 ]
             )
-            ends = _range(p["low"], p["high"])
+            ends = reach(p["low"], p["high"])
             data.append([*words, p["dose"], p["estimate"], ends, p["monotone"]])
     return Table(name, "Differences from the lowest dose", head, rows, data, 2)

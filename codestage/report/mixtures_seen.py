@@ -10,7 +10,7 @@ from codestage.report.document import Cell, Chart, Section, Table
 from codestage.report.doses_seen import share, shares
 from codestage.report.drawing import CODE, MORE, NARROW, SOFT, WIDE, panel, sheet
 from codestage.report.lines import Span, spans
-from codestage.report.text import DASH, UNITS, interval, listed, plural, signed
+from codestage.report.text import DASH, UNITS, interval, listed, plural, reach, signed
 from codestage.report.view import View
 
 Entry = Mapping[str, Any]
@@ -118,7 +118,7 @@ def _share_chart(row: Entry, view: View) -> Chart:
     for p, n in zip(row["best"]["shares"], after, strict=True):
         names = [str(p["stage"]), str(p["source"])]
         shown.append([*names, share(p["share"]), shares(p["low"], p["high"]), share(n)])
-        data.append([*names, p["share"], _range(p["low"], p["high"]), n])
+        data.append([*names, p["share"], reach(p["low"], p["high"]), n])
     return Chart(
         "proposal",
         "The proposed mixture, over all tasks",
@@ -126,10 +126,6 @@ def _share_chart(row: Entry, view: View) -> Chart:
         lambda narrow: spans(rows, x="share of the stage's tokens, %", narrow=narrow, limits=(-3, 103)),
         Table("proposal", "Proposed mixture and next arm", head, shown, data, 2),
     )
-
-
-def _range(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.6g}..{high:.6g}"
 
 
 def _error_chart(row: Entry, unit: str) -> Chart:
@@ -207,6 +203,6 @@ def _best_table(rows: Sequence[Entry]) -> Table:
                     gain,
                 ]
             )
-            ends = _range(best["gain_low"], best["gain_high"])
-            data.append([*words, p["share"], _range(p["low"], p["high"]), best["gain"], ends])
+            ends = reach(best["gain_low"], best["gain_high"])
+            data.append([*words, p["share"], reach(p["low"], p["high"]), best["gain"], ends])
     return Table("best-mixtures", "The best mixture for everything", head, shown, data, 3)

@@ -17,6 +17,7 @@ from codestage.report.text import (
     listed,
     metric_name,
     p_value,
+    reach,
     signed,
 )
 from codestage.report.view import View
@@ -144,13 +145,9 @@ def _table(title: str, effects: Sequence[Effect]) -> Table:
                 WORDS[claim(e)],
             ]
         )
-        spans = [_span(e.low, e.high), _span(low, high)]
-        data.append([e.label, e.estimate, *spans, estimate, _span(least, most), p, WORDS[claim(e)]])
+        spans = [reach(e.low, e.high), reach(low, high)]
+        data.append([e.label, e.estimate, *spans, estimate, reach(least, most), p, WORDS[claim(e)]])
     return Table("opinions", title, head, rows, data)
-
-
-def _span(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.6g}..{high:.6g}"
 
 
 def item_by_item(view: View) -> Section | None:

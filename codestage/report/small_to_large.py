@@ -17,6 +17,7 @@ from codestage.report.text import (
     p_value,
     percent,
     plural,
+    reach,
     signed,
 )
 from codestage.report.view import View
@@ -180,7 +181,7 @@ def _effect_table(name: str, entries: Sequence[Entry]) -> Table:
             words = [str(e["name"]), what]
             shown = [signed(b["estimate"], e["unit"]), interval(b["low"], b["high"], e["unit"])]
             rows.append([*words, count(b["tokens"]), *shown])
-            data.append([*words, b["tokens"], b["estimate"], _range(b["low"], b["high"])])
+            data.append([*words, b["tokens"], b["estimate"], reach(b["low"], b["high"])])
     return Table(name, "Effects at each budget", head, rows, data, 2)
 
 
@@ -191,13 +192,9 @@ def _trend_table(name: str, entries: Sequence[Entry]) -> Table:
         t = e["trend"]
         shown = [signed(t["estimate"], e["unit"]), interval(t["low"], t["high"], e["unit"])]
         rows.append([str(e["name"]), *shown, p_value(t["p"]), p_value(t["p_adjusted"])])
-        line: list[Cell] = [str(e["name"]), t["estimate"], _range(t["low"], t["high"])]
+        line: list[Cell] = [str(e["name"]), t["estimate"], reach(t["low"], t["high"])]
         data.append([*line, t["p"], t["p_adjusted"]])
     return Table(name, "Change of the effect for each doubling", head, rows, data)
-
-
-def _range(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.6g}..{high:.6g}"
 
 
 def _title(entry: Entry) -> str:
@@ -261,7 +258,7 @@ def _law_table(name: str, entries: Sequence[Entry]) -> Table:
             ]
             form = "with offset" if law["form"] == "offset" else "without offset"
             rows.append([*words, form, *(x for p in parts for x in (_three(p[0]), _between(*p[1:])))])
-            data.append([*words, form, *(x for p in parts for x in (p[0], _range(*p[1:])))])
+            data.append([*words, form, *(x for p in parts for x in (p[0], reach(*p[1:])))])
     return Table(name, "Fitted power laws", head, rows, data, 3)
 
 
@@ -329,24 +326,26 @@ def _decision_chart(decided: Sequence[Entry], view: View) -> Chart:
         "Would shorter runs have picked the same winners?",
         "Each row: pairs of arms decided by the shorter runs, in one score, as the whole runs decide. Filled: only pairs that the whole runs resolve. 50 % is a coin.",
         lambda narrow: spans(rows, x="pairs with the same winner, %", narrow=narrow, limits=(0, 102), reference=50),
-        _decision_table(decided),
+        decision_table(
+            "budget", "Decision accuracy of shorter budgets, per cent", [(_named(d), d) for d in decided]
+        ),
     )  # fmt: skip
 
 
-def _decision_table(decided: Sequence[Entry]) -> Table:
-    head = ["budget", "of", "pairs", "same winner", "interval", "resolved pairs", "same winner there",
+def decision_table(first: str, title: str, decided: Sequence[tuple[str, Entry]]) -> Table:
+    """How often the same winner is picked; `decided` are names, of what `first` says, with what was counted."""
+    head = [first, "of", "pairs", "same winner", "interval", "resolved pairs", "same winner there",
             "interval there"]  # fmt: skip
     rows, data = [], []
-    for d in decided:
-        words = [_named(d), str(d["name"])]
-        row, line = list(words), list[Cell](words)
+    for name, d in decided:
+        row, line = [name, str(d["name"])], list[Cell]([name, str(d["name"])])
         for what in ("accuracy", "resolved"):
             a = d[what]
             row += [str(a["pairs"]), percent(a["estimate"], 0)]
             row.append(
                 DASH if a["low"] is None else f"{percent(a['low'], 0)} to {percent(a['high'], 0)}"
             )
-            line += [a["pairs"], a["estimate"], _range(a["low"], a["high"])]
+            line += [a["pairs"], a["estimate"], reach(a["low"], a["high"])]
         rows.append(row)
         data.append(line)
-    return Table("decisions", "Decision accuracy of shorter budgets, per cent", head, rows, data, 2)
+    return Table("decisions", title, head, rows, data, 2)

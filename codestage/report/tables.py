@@ -19,6 +19,7 @@ from codestage.report.text import (
     p_value,
     percent,
     plain,
+    reach,
     signed,
     size,
 )
@@ -62,8 +63,17 @@ def _shown(e: Effect) -> list[str]:
 
 def _raw(e: Effect) -> list[Cell]:
     """As the shown columns, so that CSV and page have the same head: the interval is one cell."""
-    span = None if e.low is None or e.high is None else f"{e.low:.6g}..{e.high:.6g}"
-    return [e.estimate, span, e.p, e.p_adjusted, e.q, e.n_items, e.seeds, e.mde, WORDS[claim(e)]]
+    return [
+        e.estimate,
+        reach(e.low, e.high),
+        e.p,
+        e.p_adjusted,
+        e.q,
+        e.n_items,
+        e.seeds,
+        e.mde,
+        WORDS[claim(e)],
+    ]
 
 
 def all_effects(records: Records) -> Table:
@@ -99,11 +109,10 @@ def shrunk_table(effects: Iterable[Effect]) -> Table | None:
         mean, low, high = e.shrunk
         shown = [signed(e.estimate, e.unit), interval(e.low, e.high, e.unit), signed(mean, e.unit)]
         rows.append([e.label, e.name, *shown, interval(low, high, e.unit)])
-        data.append([e.label, e.name, e.estimate, e.low, e.high, mean, low, high])
+        data.append([e.label, e.name, e.estimate, reach(e.low, e.high), mean, reach(low, high)])
     if not rows:
         return None
     head = ["question", "task", "estimate", "interval", "drawn together", "credible interval"]
-    data = [[*row[:3], f"{row[3]}..{row[4]}", row[5], f"{row[6]}..{row[7]}"] for row in data]
     title = "Tasks drawn towards each other (Bayesian shrinkage)"
     return Table("shrunk", title, head, rows, data, 2)
 

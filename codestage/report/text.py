@@ -49,6 +49,11 @@ def interval(low: float | None, high: float | None, unit: str = "points") -> str
     return f"{signed(low, unit)} to {signed(high, unit)}"
 
 
+def reach(low: float | None, high: float | None) -> str | None:
+    """An interval as one cell of a CSV file."""
+    return None if low is None or high is None else f"{low:.6g}..{high:.6g}"
+
+
 def p_value(p: float | None) -> str:
     if p is None:
         return DASH

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from codestage.report.document import Cell, Chart, Section, Table
 from codestage.report.drawing import NARROW, RULE, SOFT, WIDE, family_colour, label, panel, sheet
 from codestage.report.records import Records
-from codestage.report.text import capital, count, interval, listed, p_value, plural, signed
+from codestage.report.text import capital, count, interval, listed, p_value, plural, reach, signed
 
 STOPPED = {
     "resolved": "every question was settled",
@@ -107,6 +107,15 @@ def _table(title: str, contrasts: Sequence[Mapping[str, Any]]) -> Table:
         rows.append(
             [c["label"], count(last), *shown, count(c["e"]), p_value(c["p"]), STATES[c["state"]]]
         )
-        span = None if c["low"] is None or c["high"] is None else f"{c['low']:.6g}..{c['high']:.6g}"
-        data.append([c["label"], last, c["estimate"], span, c["e"], c["p"], STATES[c["state"]]])
+        data.append(
+            [
+                c["label"],
+                last,
+                c["estimate"],
+                reach(c["low"], c["high"]),
+                c["e"],
+                c["p"],
+                STATES[c["state"]],
+            ]
+        )
     return Table("until", title, head, rows, data)

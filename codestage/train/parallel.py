@@ -61,6 +61,14 @@ class World:
         dist.broadcast_object_list(box, src=0, group=self.orders)
         return box[0]
 
+    def leave(self) -> None:
+        """At the end, of a process that nobody waits for: end the threads that listen to the others.
+
+        An interpreter that ends while they run is aborted now and then.
+        """
+        if self.size > 1:
+            dist.destroy_process_group()
+
     def by_first(self, do: Callable[[], T]) -> T | None:
         """Let the first process do something while the others wait; all fail with it.
 
