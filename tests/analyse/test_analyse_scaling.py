@@ -191,6 +191,6 @@ def test_seeds_that_an_arm_of_the_ladder_lacks_are_left_out():
 
 
 def test_rows_are_json():
-
-    records = made(study(budgets=BUDGETS, items=20), peaked)
-    json.dumps(scaling(records, draws=16), allow_nan=False)
+    rows = scaling(made(study(budgets=BUDGETS, items=20), peaked), draws=16)
+    assert rows
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
