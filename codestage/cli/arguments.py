@@ -1,0 +1,25 @@
+"""What several commands take: a study, a results folder, how to answer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StudyArg = Annotated[Path, typer.Argument(metavar="STUDY", help="the study file (YAML)")]
+FolderArg = Annotated[
+    Path, typer.Argument(metavar="DIR", help="results folder of a study, or its study file")
+]
+Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
+
+
+def results_folder(path: Path) -> Path:
+    """The results folder meant by `path`: itself, or the one beside a study file."""
+    return path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
+
+
+def own_study(path: Path) -> list[Path]:
+    """The study file meant by `path`: itself, or the one beside a results folder; none if there is none."""
+    if path.suffix in (".yaml", ".yml"):
+        return [path]
+    beside = [path.with_name(path.name + suffix) for suffix in (".yaml", ".yml")]
+    return [file for file in beside if file.exists()][:1]
