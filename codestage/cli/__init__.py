@@ -7,7 +7,8 @@ that `codestage --help` answers at once.
 import sys
 
 from codestage import terminal
-from codestage.cli import before, running, after  # noqa: F401, I001  (their commands, in the order of --help)
+
+from codestage.cli import before, running, after  # noqa: F401  # isort: skip
 from codestage.cli.app import app
 from codestage.errors import RunError, UserError
 
