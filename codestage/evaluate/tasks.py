@@ -184,11 +184,14 @@ def modes(task: Task, cot: Sequence[Cot]) -> list[Cot]:
     ]
 
 
-class _Loader(yaml.SafeLoader):
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # there if PyYAML was built with libyaml
+
+
+class _Loader(_FAST):
     """Reads the harness's `!function` as its name."""
 
 
-def _name_of(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+def _name_of(loader: Any, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))
 
 
