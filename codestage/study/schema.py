@@ -1,12 +1,13 @@
 """The study file as frozen models: what may be written, in which units, and what is refused."""
 
-import re
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from codestage.study.curves import CURVES, Pieces, blend, pieces
+from codestage.study.schema_sources import HubModel, SourceSpec
+from codestage.study.values import Count, CountOrNone, Mix, Model, Seeds, Share
 
 KINDS = ("pretrain", "continue", "cooldown", "tune")
 FAMILIES = ("llama", "mistral", "qwen", "gemma", "gpt2", "neox", "pangu")
@@ -15,85 +16,25 @@ GPT = ("gpt2", "neox", "pangu")
 MATCHED = ("example-matched", "flop-matched")
 """Controls whose size is taken from the data, once that is prepared."""
 CONTROLS = ("competitive", "additive", "token-matched", *MATCHED, "random-order", "schedule-only")
-TRANSFORMS = (
-    "strip-whitespace",
-    "rename-variables",
-    "replace-keywords",
-    "remove-comments",
-    "swap-comments",
-    "pseudocode",
-    "steps",
-    "flowchart",
-)
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-
-
-def parse_count(value: Any) -> int:
-    """`20M`, `1.5B`, `800k` or a whole number, as an exact positive integer."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMBT]?)", str(value).replace("_", ""))
-    if isinstance(value, bool) or not match:
-        raise ValueError("write a whole number, or one like 800k, 20M, 1.5B")
-    count = Fraction(match[1]) * _UNITS[match[2]]
-    if count.denominator != 1 or count < 1:
-        raise ValueError("must be a whole number of at least 1")
-    return int(count)
-
-
-def parse_share(value: Any) -> Fraction:
-    """A share of a mixture, exactly as written: 2, 0.25 or 1/3."""
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        share = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("a share is a number such as 2, 0.25 or 1/3") from None
-    if share < 0:
-        raise ValueError("a share cannot be negative; leave the source out or give it 0")
-    return share
-
-
-def parse_seeds(value: Any) -> Any:
-    """A number of seeds, counted from 0, or the seeds themselves."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 10_000:
-        return tuple(range(value))
-    if not isinstance(value, list | tuple):
-        raise ValueError("seeds are a number from 1 to 10,000, or a list such as [0, 1, 2]")
-    return value
-
-
-Count = Annotated[int, BeforeValidator(parse_count)]
-Share = Annotated[Fraction, BeforeValidator(parse_share)]
-Mix = dict[str, Share]
-
-
-class Model(BaseModel):
-    """Base of all parts of the study file: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class HubModel(Model):
-    """A model on the Hugging Face hub."""
-
-    id: str
-    revision: str | None = Field(
-        None, description="a commit: without it what is there may change unseen"
-    )
 
 
 class ModelSpec(Model):
     """The model every arm trains: from scratch, by a `size` or a shape of its own, or pretrained."""
 
-    family: Literal[FAMILIES] | None = None  # type: ignore[valid-type]
+    family: Literal[FAMILIES] | None = Field(  # type: ignore[valid-type]
+        None, description="architecture of a model trained from scratch"
+    )
     path: str | None = Field(None, description="a pretrained model: its folder, or a .gguf")
     hub: HubModel | None = Field(None, description="a pretrained model of the hub")
     size: Count | None = Field(None, description="parameters without embeddings, e.g. 2M")
-    hidden_size: int | None = Field(None, ge=8)
-    layers: int | None = Field(None, ge=1)
-    heads: int | None = Field(None, ge=1)
-    kv_heads: int | None = Field(None, ge=1)
-    intermediate_size: int | None = Field(None, ge=8)
-    precision: Literal["bf16", "float32"] = "bf16"
+    hidden_size: int | None = Field(None, ge=8, description="width, in place of a size")
+    layers: int | None = Field(None, ge=1, description="in place of a size")
+    heads: int | None = Field(None, ge=1, description="of attention, in place of a size")
+    kv_heads: int | None = Field(None, ge=1, description="key and value heads; default as many as heads")
+    intermediate_size: int | None = Field(None, ge=8, description="width of the feed-forward layers")
+    precision: Literal["bf16", "float32"] = Field(
+        "bf16", description="in which products are computed; weights are float32 either way"
+    )
     grow: bool = Field(
         False, description="a pretrained model's embeddings grow to its tokenizer, alike in all arms"
     )
@@ -133,17 +74,10 @@ class ModelSpec(Model):
         return self.family is None
 
 
-class HubSpec(HubModel):
-    """A Hugging Face data set: by its id, or a folder of its files."""
-
-    split: str = "train"
-    config: str | None = None
-
-
 class TokenizerSpec(Model):
     """One tokenizer for all arms: trained on the study's sources, or one that exists already."""
 
-    train: Literal["bpe"] | None = None
+    train: Literal["bpe"] | None = Field(None, description="train one on the study's sources")
     vocab_size: int | None = Field(None, ge=300, le=1_000_000, description="goes with train")
     path: str | None = Field(None, description="folder of a tokenizer, or a .gguf that holds one")
     hub: HubModel | None = Field(None, description="a model whose tokenizer is taken")
@@ -160,91 +94,15 @@ class TokenizerSpec(Model):
         return self
 
 
-class Procedural(Model):
-    """A generated corpus: see docs of `codestage.data.worlds`."""
-
-    form: Literal["prose", "programs", "chat", "code_chat"]
-    documents: Count
-    depth: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 2)
-    skills: tuple[str, ...] | None = None
-    cot: float = Field(0.5, ge=0, le=1, description="share of examples with their reasoning")
-    noise: float = Field(
-        0.0, ge=0, le=1, description="share of problems with something unrelated in them"
-    )
-    vocabulary: int | None = Field(
-        None, ge=12, le=8000, description="names in it; objects and fruits in proportion"
-    )
-    seed: int = 0
-
-
-class GymSpec(Model):
-    """Problems of reasoning-gym's generators, in equal parts."""
-
-    tasks: tuple[str, ...] = Field(min_length=1, description="names of data sets, e.g. leg_counting")
-    documents: Count
-    seed: int = 0
-
-
-class CleanSpec(Model):
-    """What is taken out of a source; each rule counts what it removed."""
-
-    min_characters: Count | None = None
-    max_characters: Count | None = None
-    quality: bool = Field(False, description="long lines, hardly any letters, repeated lines")
-    kinds: tuple[Literal["code", "code-text", "markup", "math", "text"], ...] | None = None
-    classifier: Literal["rule", "magika"] = Field("rule", description="what tells kinds apart")
-    subjects: tuple[Literal["coding", "math", "other"], ...] | None = None
-    licences: tuple[str, ...] | None = Field(None, description="SPDX names; unknown is not allowed")
-    languages: tuple[str, ...] | None = Field(None, description="ISO 639-1, such as en")
-    exact_duplicates: bool = Field(False, description="keep the first of equal documents")
-    near_duplicates: float | None = Field(None, gt=0, le=1, description="Jaccard similarity, e.g. 0.8")
-
-
-class SourceSpec(Model):
-    """A named stream of documents of one domain."""
-
-    domain: str
-    format: Literal["document", "instruct"] = "document"
-    path: str | None = None
-    procedural: Procedural | None = None
-    stdlib: Literal[True] | None = None
-    hub: HubSpec | None = None
-    reasoning_gym: GymSpec | None = None
-    text_field: str | None = Field(None, description="column of the text, if not text or content")
-    tokenizer: str | None = Field(None, description="folder of the tokenizer of a pre-tokenised source")
-    bad_rows: Literal["error", "skip"] = Field("error", description="skip counts them")
-    clean: CleanSpec | None = None
-    transform: tuple[Literal[TRANSFORMS], ...] = ()  # type: ignore[valid-type]
-    epochs: float = Field(1.0, gt=0, description="most passes over the source in one arm")
-    license: str | None = None
-    language: str | None = None
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "SourceSpec":
-        origins = (self.path, self.procedural, self.stdlib, self.hub, self.reasoning_gym)
-        if sum(x is not None for x in origins) != 1:
-            raise ValueError("give exactly one of path, hub, procedural, reasoning_gym, stdlib")
-        if self.transform and self.format == "instruct":
-            raise ValueError("transform changes programs; an instruct source holds instructions")
-        if self.clean and self.clean.subjects and self.format != "instruct":
-            raise ValueError("subjects tells instructions apart; for documents there is kinds")
-        if self.procedural:
-            instruct = self.procedural.form in ("chat", "code_chat")
-            if instruct != (self.format == "instruct"):
-                need = "instruct" if instruct else "document"
-                raise ValueError(f"procedural form {self.procedural.form} needs format: {need}")
-        return self
-
-
 class OptimizerSpec(Model):
     """AdamW, or Muon for the matrices between embeddings and head; decay is on matrices only."""
 
-    name: Literal["adamw", "muon"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
+    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for matrices inside the model")
+    lr: float = Field(1e-3, gt=0, description="largest learning rate")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean gradient")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the mean squared gradient")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the mean squared gradient")
+    weight_decay: float = Field(0.1, ge=0, description="of matrices; nothing else decays")
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
     spike: float | None = Field(
         None, gt=0, description="stop where the loss is this many nats above its mean of 50 batches"
@@ -257,16 +115,18 @@ class OptimizerSpec(Model):
 class AdapterSpec(Model):
     """Small matrices that are trained in place of all weights."""
 
-    kind: Literal["lora", "dora"] = "lora"
-    rank: int = Field(8, ge=1)
+    kind: Literal["lora", "dora"] = Field("lora", description="which kind of adapter")
+    rank: int = Field(8, ge=1, description="of the adapters' matrices")
     alpha: int | None = Field(None, ge=1, description="weight of the adapters; default twice the rank")
 
 
 class LRSpec(Model):
     """The learning rate over a stage's own tokens."""
 
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    warmup_tokens: Annotated[int, BeforeValidator(lambda v: 0 if v == 0 else parse_count(v))] = 0
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        "cosine", description="wsd: warm-up, constant, then a decay"
+    )
+    warmup_tokens: CountOrNone = Field(0, description="over which the rate rises from 0")
     decay: float = Field(0.2, gt=0, le=1, description="wsd: share of the stage spent decaying")
     final: float = Field(0.0, ge=0, le=1, description="share of the peak at the end")
 
@@ -274,8 +134,8 @@ class LRSpec(Model):
 class OptionSpec(Model):
     """One way to fill a stage: a mixture, phases, or a curve from one mixture to another."""
 
-    mix: Mix | None = None
-    phases: tuple[Mix, ...] | None = Field(None, min_length=1)
+    mix: Mix | None = Field(None, description="source -> share, by tokens")
+    phases: tuple[Mix, ...] | None = Field(None, min_length=1, description="mixtures one after another")
     lengths: tuple[Share, ...] | None = Field(None, description="of the phases; equal if not given")
     curve: str | None = Field(None, description=f"{', '.join(CURVES)}, or FILE.py:FUNCTION")
     start: Mix | None = Field(None, alias="from", description="the curve's mixture of weight 0")
@@ -348,23 +208,27 @@ class OptionSpec(Model):
 class StageSpec(Model):
     """One piece of training; its options are what the study compares."""
 
-    kind: Literal["pretrain", "continue", "cooldown", "tune"]
-    tokens: Count
+    kind: Literal["pretrain", "continue", "cooldown", "tune"] = Field(
+        description="not needed where the stage is named so"
+    )
+    tokens: Count = Field(description="trained on in this stage, without padding")
     budgets: tuple[Count, ...] = Field(
         (),
         description="shorter budgets: arms that branch from the run of all tokens and decay by themselves",
     )
-    options: dict[str, OptionSpec] = Field(min_length=1)
-    seq_len: int = Field(512, ge=8)
-    batch_tokens: Count = 16384
+    options: dict[str, OptionSpec] = Field(
+        min_length=1, description="the ways to fill it that are compared; the first is the base"
+    )
+    seq_len: int = Field(512, ge=8, description="tokens a row")
+    batch_tokens: Count = Field(16384, description="tokens a step of the optimizer")
     micro_batch_tokens: Literal["auto"] | Count | None = Field(
         None,
         description="tokens whose gradients are computed at once: less needs less memory; auto halves them "
         "where memory does not do",
     )
-    optimizer: OptimizerSpec = OptimizerSpec()
+    optimizer: OptimizerSpec = Field(OptimizerSpec(), description="how weights are moved")
     adapter: AdapterSpec | None = Field(None, description="train adapters and freeze the weights")
-    lr: LRSpec = LRSpec()
+    lr: LRSpec = Field(LRSpec(), description="how the learning rate goes over the stage")
 
     @model_validator(mode="after")
     def _whole_rows(self) -> "StageSpec":
@@ -410,9 +274,13 @@ class StageSpec(Model):
 class EvaluateSpec(Model):
     """What is evaluated at the end of every stage."""
 
-    suites: tuple[str, ...] = Field(min_length=1)
-    cot: tuple[Literal["off", "supplied", "generated"], ...] = ("off",)
-    items: Annotated[int, Field(ge=2)] | None = Field(None, description="items a task")
+    suites: tuple[str, ...] = Field(min_length=1, description="names of suites and tasks")
+    cot: tuple[Literal["off", "supplied", "generated"], ...] = Field(
+        ("off",), description="no reasoning, reasoning supplied, or reasoning written by the model"
+    )
+    items: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="at most so many a task; default all"
+    )
     data: str | None = Field(None, description="folder with the tasks' published files; else the hub")
     samples: Annotated[int, Field(ge=0, le=1000)] = Field(
         0, description="answers drawn beside the greedy one: self-consistency, pass@k"
@@ -439,12 +307,14 @@ class ValidationSpec(Model):
 class Study(Model):
     """A whole study."""
 
-    name: str = Field(pattern=r"^[\w][\w.-]*$")
-    model: ModelSpec
-    tokenizer: TokenizerSpec
-    seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = Field(min_length=1)
-    sources: dict[str, SourceSpec] = Field(min_length=1)
-    stages: dict[str, StageSpec] = Field(min_length=1)
-    controls: tuple[Literal[CONTROLS], ...] = ()  # type: ignore[valid-type]
-    validation: ValidationSpec | None = None
-    evaluate: EvaluateSpec
+    name: str = Field(pattern=r"^[\w][\w.-]*$", description="of the study, in its report")
+    model: ModelSpec = Field(description="what every arm trains")
+    tokenizer: TokenizerSpec = Field(description="one for all arms")
+    seeds: Seeds = Field(min_length=1, description="how many, counted from 0, or which")
+    sources: dict[str, SourceSpec] = Field(min_length=1, description="name -> where documents come from")
+    stages: dict[str, StageSpec] = Field(min_length=1, description="name -> stage, in order")
+    controls: tuple[Literal[CONTROLS], ...] = Field(  # type: ignore[valid-type]
+        (), description="further arms that make contrasts readable"
+    )
+    validation: ValidationSpec | None = Field(None, description="watch the loss on held-out rows")
+    evaluate: EvaluateSpec = Field(description="what every checkpoint is asked")
