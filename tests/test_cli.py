@@ -70,8 +70,24 @@ def test_init_never_overwrites(call, tmp_path):
     assert target.read_text() == "precious"
 
 
+def test_init_writes_a_file_for_each_model_or_none(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("init", "ma2024", "--scale", "paper", "--to", "both")
+    assert code == 0
+    assert sorted(os.listdir("both")) == ["ma2024-13b.yaml", "ma2024-2.6b.yaml"]
+    assert "codestage run both/ma2024-2.6b.yaml --store both/ma2024-store" in out
+    assert "codestage compare both/ma2024-2.6b both/ma2024-13b" in out
+    os.remove("both/ma2024-2.6b.yaml")
+    code, _, err = call("init", "ma2024", "--to", "both")
+    assert code == 2
+    assert "ma2024-13b.yaml exists already" in err
+    assert os.listdir("both") == ["ma2024-13b.yaml"], "nothing half-written"
+    assert call("init", "ma2024", "--to", "one.yaml")[0] == 2
+
+
 def test_presets_and_tasks_are_listed(call):
     assert "quickstart" in json.loads(call("presets", "--json")[1])
+    assert "smoke, laptop, gpu, paper" in call("presets")[1]
     tasks = json.loads(call("tasks", "--json")[1])
     assert {"name", "domain", "suite", "metric", "chance", "items", "source"} <= tasks[0].keys()
     domains = {task["domain"] for task in tasks if task["suite"] == "quickstart"}

@@ -112,13 +112,14 @@ def _simple_effects(study: Mapping[str, Any]) -> Iterator[Contrast]:
 
 
 def _schedules(study: Mapping[str, Any]) -> Iterator[Contrast]:
-    """Orders of one stage with equal totals, pair by pair."""
+    """Orders of one stage with equal totals, pair by pair; a study that tells no totals has none that differ."""
     for stage in study["stages"]:
         kinds = study["schedules"][stage]
+        totals = study.get("totals", {}).get(stage, {})
         ordered = [o for o in study["code_options"][stage] if kinds[o] == "phases"]
         plain = [o for o in study["code_options"][stage] if kinds[o] == "mix"]
         for other, option in combinations([*plain, *ordered] if ordered else [], 2):
-            if option not in ordered:
+            if option not in ordered or totals.get(option) != totals.get(other):
                 continue
             plus = [a for a in _grid(study) if a["factors"][stage] == option]
             minus = [a for a in _grid(study) if a["factors"][stage] == other]

@@ -1,13 +1,14 @@
 """Cleaning a source: rules that each say what they removed, and why."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from codestage.data.answers_in_code import perturb_answer
 from codestage.data.classify import classifier, subject_of
 from codestage.data.decontaminate import Overlap
 from codestage.data.perturb import compiles, perturb
 from codestage.data.sources import Document, Example, Item
-from codestage.study.schema import CleanSpec, SourceSpec
+from codestage.study.schema_sources import CleanSpec, SourceSpec
 
 EXAMPLES = 20
 """Removed documents that the ledger names for each rule."""
@@ -158,14 +159,25 @@ def _transform(item: Item, spec: SourceSpec, ledger: Ledger) -> Item | None:
     """The perturbed document; None, and counted, where it is no Python."""
     if not spec.transform:
         return item
-    assert isinstance(item, Document)
-    text = item.text
-    for name in spec.transform:
-        changed = perturb(name, text, seed=0)
-        if changed is None:
-            ledger.remove("transform", item.id, "no Python that can be tokenised")
-            return None
-        text = changed
-    for what, holds in (("changed", text != item.text), ("python", compiles(text))):
+    changed = _perturbed(item, spec.transform)
+    if changed is None:
+        ledger.remove("transform", item.id, "no Python that can be tokenised")
+        return None
+    text = changed.text if isinstance(changed, Document) else changed.response
+    for what, holds in (("changed", changed != item), ("python", compiles(text))):
         ledger.transformed[what] = ledger.transformed.get(what, 0) + holds
-    return Document(item.id, text, item.meta)
+    return changed
+
+
+def _perturbed(item: Item, names: tuple[str, ...]) -> Item | None:
+    """A program, or the programs in an instruction's answers; None where there are none."""
+    if isinstance(item, Document):
+        text: str | None = item.text
+        for name in names:
+            text = perturb(name, text, seed=0) if text is not None else None
+        return None if text is None else replace(item, text=text)
+    answers = [(asked, perturb_answer(names, answer)) for asked, answer in item.exchanges]
+    told = [(asked, answer) for asked, answer in answers if answer is not None]
+    if len(told) < len(answers):
+        return None
+    return replace(item, response=told[0][1], more=tuple(told[1:]))

@@ -83,6 +83,16 @@ def _changed(code: str, new_text: Callable[[tokenize.TokenInfo], str | None]) ->
     return _edited(code, edits)
 
 
+def unchanged(code: str, rng: random.Random) -> str:
+    """The program as it is: so a source can hold the very programs that its perturbed siblings hold.
+
+    Raises:
+        SyntaxError: `code` is no Python.
+    """
+    ast.parse(code)
+    return code
+
+
 def strip_whitespace(code: str, rng: random.Random) -> str:
     """No indentation, no blank lines, no space that does not part two words."""
     skipped = (token.NL, token.INDENT, token.DEDENT, token.ENDMARKER)
@@ -193,6 +203,7 @@ def swap_comments(code: str, rng: random.Random) -> str:
 
 
 PERTURBATIONS: dict[str, Callable[[str, random.Random], str]] = {
+    "unchanged": unchanged,
     "strip-whitespace": strip_whitespace,
     "rename-variables": rename_variables,
     "replace-keywords": replace_keywords,

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from codestage.data.files import Bad, File, find, is_source
 from codestage.data.tokenizer import load_tokenizer
 from codestage.errors import UserError
-from codestage.study.schema import GymSpec, HubSpec, SourceSpec
+from codestage.study.schema_sources import GymSpec, HubSpec, SourceSpec
 
 PIECE_CHARACTERS = 4000
 """Length near which a long module of the standard library is cut, at a top-level statement."""

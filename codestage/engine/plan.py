@@ -1,7 +1,9 @@
 """What a study would cost and could detect, without touching its data."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +13,45 @@ import psutil
 from codestage.analyse.power import minimum_detectable, read_pilot
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
-from codestage.engine.graph import Supply, arms_of, training_steps
+from codestage.engine.graph import StageWork, Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
 from codestage.engine.run import evaluation_tasks
 from codestage.errors import UserError
-from codestage.study.expand import runs
+from codestage.study.expand import StagePlan, runs
 from codestage.study.load import line_of, load_study
-from codestage.study.models import memory_bytes, train_flops_per_token
+from codestage.study.models import ModelShape, memory_bytes, parameters, train_flops_per_token
 from codestage.study.schema import MATCHED, Study
 
 SHARE_OF_PEAK = 0.5
 """Training speed assumed, as a share of this machine's float32 matrix-product speed."""
+GPU_SHARE_OF_PEAK = 0.4
+"""Training speed assumed of a GPU, as a share of its peak: Llama 3 was trained at 38 to 43 % (Dubey et al. 2024)."""
 UNKNOWN_ROWS = 10**9
 """Rows assumed of each source: sharing is planned before any is counted, as if all rows were full."""
 
 
-def plan(study_path: Path, *, pilot: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as its data sheet has it."""
+
+    title: str
+    peak: float
+    """FLOP/s of bf16 matrix products, without sparsity."""
+    memory_gb: int
+
+
+GPUS = {
+    "a100": Gpu("A100 80 GB", 312e12, 80),
+    "h100": Gpu("H100 SXM", 989e12, 80),
+    "h200": Gpu("H200", 989e12, 141),
+}
+
+
+def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> dict[str, Any]:
     """Arms, runs, steps, tokens, cost and detectable effect of a study, with and without sharing.
 
-    `pilot` is the folder of a finished study, whose tasks tell how much runs and items vary.
+    `pilot` is the folder of a finished study, whose tasks tell how much runs and items vary; `gpu` one of
+    `GPUS`, for hours on it at an assumed share of its peak.
 
     Raises:
         UserError: anything wrong with the study that can be known before its data is read.
@@ -54,36 +76,64 @@ def plan(study_path: Path, *, pilot: Path | None = None) -> dict[str, Any]:
         for stage in study.stages.values()
     }
     works = training_steps(all_runs, supply, size, max(supply), count=True)
-    segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
-    ends = {w.segments[-1].hash for stages in works.values() for w in stages}
+    trained = [w for stages in works.values() for w in stages]
+    segments = {s.hash for w in trained for s in w.segments}
+    ends = {w.segments[-1].hash for w in trained}
     stages = [stage for run in all_runs for stage in run.arm.stages]
     kinds = list({id(stage): stage for stage in stages}.values())
-    tokens_unshared = sum(stage.tokens for stage in stages)
-    tokens = round(sum(s.cost for s in segments.values()))
     used = {n for s in kinds for p in s.phases for n, t in p.by_source.items() if t}
     data = 2 + 2 * len(used)
-    per_token = max(train_flops_per_token(size, stage.seq_len) for stage in kinds)
-    cores = len(psutil.Process().cpu_affinity() or [1])
-    speed = SHARE_OF_PEAK * matmul_flops()
-    memory = max(
-        memory_bytes(size, s.micro_batch_tokens, s.seq_len, adapter=s.adapter is not None) for s in kinds
-    )
     return {
         "study": study.name,
         "arms": len(arms),
         "runs": len(all_runs),
         "steps": data + len(segments) + len(ends),
         "steps_unshared": data + 2 * len(stages),
-        "tokens": tokens,
-        "tokens_unshared": tokens_unshared,
-        "flops": tokens * per_token,
-        "hours": round(tokens * per_token / speed / 3600, 3),
-        "hours_unshared": round(tokens_unshared * per_token / speed / 3600, 3),
-        "flops_per_second": round(speed),
-        "memory_gb": round(memory * cores / 1e9, 2),
+        **_cost(size, trained, stages, max(supply), GPUS[gpu]),
         "minimum_detectable_effect": mde,
         "arm_names": [arm.name for arm in arms],
         "warnings": _warnings(study, tasks, mde),
+    }
+
+
+def _cost(
+    size: ModelShape, works: Iterable[StageWork], stages: list[StagePlan], positions: int, gpu: Gpu
+) -> dict[str, Any]:
+    """Tokens, work, time and memory of the stages of all runs, with and without sharing."""
+    shared = {s.hash: (s.cost, w.stage.seq_len) for w in works for s in w.segments}
+    lengths = {stage.seq_len for stage in stages}
+    each = {seq_len: train_flops_per_token(size, seq_len) for seq_len in lengths}
+    flops = sum(tokens * each[seq_len] for tokens, seq_len in shared.values())
+    flops_unshared = sum(stage.tokens * each[stage.seq_len] for stage in stages)
+    cores = len(psutil.Process().cpu_affinity() or [1])
+    here, there = SHARE_OF_PEAK * matmul_flops(), GPU_SHARE_OF_PEAK * gpu.peak
+    memory = max(
+        memory_bytes(size, s.micro_batch_tokens, s.seq_len, adapter=s.adapter is not None)
+        for s in stages
+    )
+    return {
+        "parameters": parameters(size, positions=positions),
+        "tokens": round(sum(tokens for tokens, _ in shared.values())),
+        "tokens_unshared": sum(stage.tokens for stage in stages),
+        "flops": flops,
+        "flops_unshared": flops_unshared,
+        "flops_per_token": max(each.values()),
+        "hours": round(flops / here / 3600, 3),
+        "hours_unshared": round(flops_unshared / here / 3600, 3),
+        "flops_per_second": round(here),
+        "memory_gb": round(memory * cores / 1e9, 2),
+        "gpu": {
+            "name": gpu.title,
+            "hours": round(flops / there / 3600, 3),
+            "hours_unshared": round(flops_unshared / there / 3600, 3),
+            "memory_gb": round(memory / 1e9, 2),
+            "needed_for_memory": math.ceil(memory / (gpu.memory_gb * 1e9)),
+            "assumed": {
+                "peak_flops_per_second": gpu.peak,
+                "share_of_peak": GPU_SHARE_OF_PEAK,
+                "memory_gb": gpu.memory_gb,
+            },
+        },
     }
 
 

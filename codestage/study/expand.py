@@ -80,8 +80,18 @@ def expand(study: Study) -> list[Arm]:
             content = _content(arm.stages, {})
             if content not in known:
                 known.add(content)
-                arms.append(arm)
+                arms.append(arm if all(arm.name != a.name for a in arms) else _told_apart(arm))
     return arms
+
+
+def _told_apart(arm: Arm) -> Arm:
+    """An arm under a name that says how long its changed stage is: doses have token-matched arms of their own."""
+    stages = [
+        replace(s, option=f"{s.option}-{count_text(s.tokens)}") if "@" in s.option else s
+        for s in arm.stages
+    ]
+    told = _arm(stages, arm.role)
+    return replace(told, control=arm.control, against=arm.against)
 
 
 def _cells(study: Study, budgets: Mapping[str, int] | None = None) -> list[tuple[StagePlan, ...]]:

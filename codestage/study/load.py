@@ -153,7 +153,7 @@ def _explain(error: Any, path: Path, lines: dict[Key, int]) -> str:
 
 def _known(parent: Key) -> list[str]:
     """Keys that may stand under `parent`, read from the models themselves."""
-    from codestage.study.schema import Model
+    from codestage.study.values import Model
 
     model: Any = Study
     for part in parent:
@@ -235,29 +235,28 @@ def _cross_check(study: Study) -> list[tuple[Key, str]]:
 
 
 def _unequal_totals(study: Study) -> list[tuple[Key, str]]:
-    """Schedules (more than one phase) over the same sources must have the same totals."""
+    """A schedule (more than one phase) stands beside others over the same sources: one must have its totals."""
     from codestage.study.schedule import shares
 
     problems: list[tuple[Key, str]] = []
     for stage_name, stage in study.stages.items():
         totals = {name: shares(option.pieces(stage.lr)) for name, option in stage.options.items()}
-        kinds: dict[tuple[str, ...], list[str]] = {}
+        alike: dict[tuple[str, ...], list[str]] = {}
         for name, total in totals.items():
-            same = kinds.setdefault(tuple(total), [name])
-            if len(same) == 1 and total != totals[same[0]]:
-                same.append(name)  # the first of these sources, and the first that differs from it
+            alike.setdefault(tuple(total), []).append(name)
         for name, option in stage.options.items():
-            others = (other for other in kinds[tuple(totals[name])] if totals[other] != totals[name])
-            other = next(others, None)
-            if option.mix is not None or other is None:
+            others = [o for o in alike[tuple(totals[name])] if o != name]
+            if option.mix is not None or not others:
+                continue
+            if any(totals[other] == totals[name] for other in others):
                 continue
             mine = ", ".join(f"{s} {x}" for s, x in totals[name].items())
-            its = ", ".join(f"{s} {x}" for s, x in totals[other].items())
+            its = ", ".join(f"{s} {x}" for s, x in totals[others[0]].items())
             key: Key = ("stages", stage_name, "options", name)
             text = (
                 f"schedule {name!r} holds {mine} of the stage in all but its sibling "
-                f"{other!r} {its}; order can only be compared at equal totals: "
-                "change the phases until they agree"
+                f"{others[0]!r} {its}; order can only be compared at equal totals: "
+                "change the phases until they agree, or add an option with these totals"
             )
             problems.append((key, text))
     return problems

@@ -33,6 +33,16 @@ def test_weights_sum_to_zero_and_every_cell_counts_alike():
     }
 
 
+def test_orders_are_compared_only_where_their_totals_agree():
+    told = study()
+    assert "increase-uniform@tune" in {c.name for c in contrasts(told)}
+    totals = {"text": {"chat": "1"}, "uniform": {"chat": "1/2"}, "increase": {"chat": "5/8"}}
+    told["totals"] = {"pretrain": {}, "tune": totals}
+    assert "increase-uniform@tune" not in {c.name for c in contrasts(told)}
+    totals["uniform"] = totals["increase"]
+    assert "increase-uniform@tune" in {c.name for c in contrasts(told)}
+
+
 def test_main_effects_are_the_differences_of_means(tmp_path):
     write(tmp_path, pretrain=0.1)
     table = pq.read_table(tmp_path / "results" / "items.parquet").to_pylist()

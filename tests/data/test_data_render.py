@@ -9,7 +9,7 @@ from codestage.data.perturb import compiles, perturb
 from codestage.data.render import RENDERINGS, flowchart, pseudocode, steps
 from codestage.data.sources import standard_library
 from codestage.data.worlds.skills import SKILLS
-from codestage.study.schema import TRANSFORMS
+from codestage.study.schema_sources import TRANSFORMS
 
 CODE = """
 def total(items, start=0):

@@ -36,6 +36,20 @@ def test_additive_keeps_the_text_and_token_matched_has_as_many_tokens(tiny_study
     assert matched == {"prose": 6000}
 
 
+def test_each_dose_is_token_matched_by_an_arm_with_a_name_of_its_own(tiny):
+    half = "\n      half: {mix: {prose: 1, programs: 1}}"
+    tiny.write_text(
+        tiny.read_text().replace(
+            "{mix: {prose: 2, programs: 1}}", "{mix: {prose: 2, programs: 1}}" + half
+        )
+    )
+    arms = {arm.name: arm for arm in expand(load_study(tiny))}
+    assert len(arms) == len(expand(load_study(tiny)))
+    assert arms["text@token-matched/text"].stages[0].tokens == 6000
+    assert arms["text@token-matched-8k/text"].stages[0].tokens == 8000
+    assert arms["text@token-matched-8k/text"].against == "text/text"
+
+
 def test_a_control_that_is_in_the_grid_is_that_arm(tiny):
     text = tiny.read_text()
     tiny.write_text(text.replace("[token-matched, additive]", "[competitive]"))

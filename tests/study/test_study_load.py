@@ -33,6 +33,17 @@ def test_unequal_totals_of_sibling_schedules_are_refused(tiny):
         load_study(tiny)
 
 
+def test_an_order_may_stand_beside_doses_if_one_of_them_has_its_totals(tiny):
+    half = "      half: {mix: {chat: 1, code_chat: 1}}\n"
+    turned = "      turned: {phases: [{chat: 2, code_chat: 6}, {chat: 8}]}\n"
+    text = tiny.read_text()
+    tiny.write_text(text.replace("controls:", half + turned + "controls:"))
+    assert "turned" in load_study(tiny).stages["tune"].options, "5 to 3, as uniform"
+    tiny.write_text(text.replace("controls:", half + turned.replace("6", "5") + "controls:"))
+    with pytest.raises(UserError, match=r"(?s)turned.*equal totals"):
+        load_study(tiny)
+
+
 def test_all_mistakes_are_told_at_once(tiny):
     tiny.write_text(tiny.read_text().replace("seeds: 2", "seedz: 2").replace("tokens: 2k", "tokens: x"))
     with pytest.raises(UserError, match=r"(?s)seedz.*'x'|'x'.*seedz"):
