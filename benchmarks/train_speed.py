@@ -39,7 +39,8 @@ from codestage.data.tokenizer import OWN
 from codestage.study.expand import StagePlan
 from codestage.study.models import ModelShape, parameters, shape, train_flops_per_token
 from codestage.study.schedule import Phase
-from codestage.study.schema import LRSpec, ModelSpec, OptimizerSpec, parse_count
+from codestage.study.schema import LRSpec, ModelSpec, OptimizerSpec
+from codestage.study.values import parse_count
 from codestage.train.attention import document_bias
 from codestage.train.loop import Runtime, Segment, train_segment
 from codestage.train.model import ModelPool, build_model
