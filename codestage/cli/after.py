@@ -8,7 +8,7 @@ import typer
 
 from codestage import terminal
 from codestage.cli.app import app
-from codestage.cli.arguments import FolderArg, Json, results_folder
+from codestage.cli.arguments import FolderArg, Json, TrustCode, results_folder
 
 QUICKSTART, OFF = ["quickstart"], ["off"]
 
@@ -83,6 +83,7 @@ def evaluate(
     ] = "bubblewrap",
     precision: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     chat: Annotated[bool, typer.Option("--chat-template", help="ask in the model's own")] = False,
+    trust_remote_code: TrustCode = False,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the item records")] = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +91,7 @@ def evaluate(
     from codestage.engine.display import PartsBar
     from codestage.engine.evaluate_one import Asked, evaluate_model
 
-    asked = Asked(suite, cot, items, data, samples, sandbox, precision, chat)
+    asked = Asked(suite, cot, items, data, samples, sandbox, precision, chat, trust_remote_code)
     with PartsBar() as bar:
         place = Path(model) if Path(model).exists() or model.count("/") != 1 else model
         rows = evaluate_model(place, asked, out=out, on_part=bar.show)

@@ -9,6 +9,13 @@ StudyArg = Annotated[Path, typer.Argument(metavar="STUDY", help="the study file 
 FolderArg = Annotated[
     Path, typer.Argument(metavar="DIR", help="results folder of a study, or its study file")
 ]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="let code of the model's own run: read it first")
+]
+StoreArg = Annotated[
+    str | None,
+    typer.Option(help="folder or address (s3://…) that shares finished steps; remembered"),
+]
 Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
 
 

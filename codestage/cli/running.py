@@ -7,7 +7,16 @@ import typer
 
 from codestage import terminal
 from codestage.cli.app import app
-from codestage.cli.arguments import FolderArg, Json, StudyArg, own_study, results_folder
+from codestage.cli.arguments import (
+    FolderArg,
+    Json,
+    StoreArg,
+    StudyArg,
+    TrustCode,
+    own_study,
+    results_folder,
+)
+from codestage.errors import UserError
 
 NONE: list[Path] = []
 
@@ -23,7 +32,7 @@ def run(
     ] = None,
     shard: Annotated[
         int | None,
-        typer.Option(help="with torchrun: processes that hold one copy of the model; default all"),
+        typer.Option(help="of many processes: those that hold one copy of the model; default all"),
     ] = None,
     until: Annotated[
         Literal["resolved"] | None, typer.Option(help="add seeds where a contrast is still open")
@@ -35,9 +44,14 @@ def run(
     ray: Annotated[
         str | None, typer.Option(help="address of a Ray cluster to run on; auto: this machine's")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="with --ray: those that train a model together; default 1")
+    ] = None,
+    store: StoreArg = None,
     notify: Annotated[
         str | None, typer.Option(help="a notice at the end: desktop, or an address that gets JSON")
     ] = None,
+    trust_remote_code: TrustCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="progress as JSON lines")] = False,
 ) -> None:
     """Run a study, or go on with it: whatever is finished already is not done again."""
@@ -50,7 +64,7 @@ def run(
     with noticed(notify, folder, terminal.warn), Display(as_json=as_json) as display:
         files = run_study(
             study, folder, workers=workers, on_event=display.event, track=track, shard=shard,
-            until=limits, ray=ray,
+            until=limits, ray=ray, processes=processes, trust_code=trust_remote_code, store=store,
         )  # fmt: skip
     if files is None:
         return  # one of torchrun's processes that only helped to train
@@ -76,6 +90,8 @@ def status(folder: FolderArg, as_json: Json = False) -> None:
         terminal.say(f"time left: {left_text(answer)}")
     for step in answer["running"]:
         terminal.say("running: " + ", ".join(f"{k} {v}" for k, v in step.items()))
+    for text in answer["warnings"]:
+        terminal.say(f"warning: {text}")
 
 
 @app.command()
@@ -85,12 +101,16 @@ def why(
         str, typer.Argument(help="beginning of a hash, or part of a label; default all that will run")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="results folder; default beside STUDY")] = None,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Why a step will run again: which of its inputs changed, down to the first cause."""
+    from codestage.engine.model_steps import admit_code
     from codestage.engine.why import answer_lines
     from codestage.engine.why import why as explain
 
+    if trust_remote_code:
+        admit_code(study)
     answer = explain(study, out or results_folder(study), step)
     terminal.as_json(answer) if as_json else terminal.say(*answer_lines(answer))
 
@@ -101,11 +121,28 @@ def gc(
     keep: Annotated[
         list[Path], typer.Option(help="another study that uses the folder; may be given again")
     ] = NONE,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="also what the store of `run --store` has")
+    ] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="look in the store of `run --store`, not in the folder")
+    ] = False,
     delete: Annotated[bool, typer.Option("--delete", help="delete it; default: only show")] = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """What is in a results folder that no study needs any more, and with --delete its deletion."""
     from codestage.engine.gc import answer_lines, collect
+    from codestage.engine.gc_remote import collect_remote
+    from codestage.engine.model_steps import admit_code
 
-    answer = collect(results_folder(folder), own_study(folder), keep=keep, delete=delete)
+    place, studies = results_folder(folder), own_study(folder)
+    for study in (*studies, *keep) if trust_remote_code else ():
+        admit_code(study)
+    if remote and cached:
+        raise UserError("--remote is about the store, --cached about the folder: one at a time")
+    if remote:
+        answer = collect_remote(place, studies, keep=keep, delete=delete)
+    else:
+        answer = collect(place, studies, keep=keep, cached=cached, delete=delete)
     terminal.as_json(answer) if as_json else terminal.say(*answer_lines(answer))

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +28,7 @@ class Display:
         self.live: Live | None = None
         self.last = 0.0
         self.last_shown: dict[str, Any] = {}
+        self.warned: set[str] = set()
         if self.console.is_terminal and not as_json:
             self.live = Live(console=self.console, refresh_per_second=2, transient=True)
 
@@ -55,7 +56,16 @@ class Display:
             line = json.dumps(snapshot) if self.as_json else _line(snapshot)
             self.console.file.write(line + "\n")
             self.console.file.flush()
+        if not self.as_json:
+            self._warn(snapshot["warnings"])
         self.last_shown = snapshot
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        """Show each warning once, above the live view or as a line; JSON has them in every snapshot."""
+        for text in warnings:
+            if text not in self.warned:
+                self.warned.add(text)
+                self.console.print(Text(f"warning: {text}"), soft_wrap=True)
 
 
 def _line(s: dict[str, Any]) -> str:

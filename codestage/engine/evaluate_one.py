@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from scipy import stats
 
 from codestage.data.instruct import PLAIN, Chat
+from codestage.data.own_code import admit, own_code
+from codestage.data.place import in_file
 from codestage.engine.store import disk_message
 from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend, Precision
@@ -37,6 +39,8 @@ class Asked:
     precision: Precision = "float32"
     chat_template: bool = False
     """Whether the model is asked in its tokenizer's chat template."""
+    trust_code: bool = False
+    """Whether code of the model's own may run."""
 
 
 def evaluate_model(
@@ -60,6 +64,9 @@ def evaluate_model(
     cot: list[Cot] = [mode for mode in get_args(Cot) if mode in asked.cot]
     tasks = load_tasks(asked.suites)
     items = {task: task_items(task, n=asked.items, data=asked.data) for task in tasks}
+    place, more = in_file(model) if isinstance(model, Path) else (model, {})
+    if asked.trust_code and (code := own_code(place, more)):
+        admit(code)
     template = Chat(model) if asked.chat_template else PLAIN
     evaluation = Evaluation(
         Backend.load(model, precision=asked.precision, marked=template.marked),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from codestage.engine.shared import open_store
 from codestage.engine.store import Store, disk_message
 from codestage.errors import RunError, UserError
 
@@ -28,14 +29,16 @@ def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
     last = names.index(stage) if stage else len(names) - 1
     if to.exists():
         raise UserError(f"{to}: exists already; name another folder")
-    store = Store(folder)
-    checkpoint = store.read("train", entry["stages"][last]["steps"][-1])
+    store = open_store(folder)
+    checkpoint = entry["stages"][last]["steps"][-1]
+    model = [store.file("train", checkpoint, name) for name in MODEL_FILES]
+    tokenizer = _tokenizer(store, checkpoint)
     try:
         to.mkdir(parents=True)
-        for name in MODEL_FILES:
-            shutil.copy2(checkpoint / name, to / name)
+        for path in model:
+            shutil.copy2(path, to / path.name)
         carry_code(to)
-        for path in _tokenizer(store, checkpoint).iterdir():
+        for path in tokenizer.iterdir():
             if path.name != "step.json":
                 shutil.copy2(path, to / path.name)
         scores = _scores(folder, run, names[last])
@@ -69,11 +72,11 @@ def _find(folder: Path, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
     raise UserError(f"no run {run!r}; the runs are {', '.join(e['run'] for e in runs)}")
 
 
-def _tokenizer(store: Store, checkpoint: Path) -> Path:
+def _tokenizer(store: Store, checkpoint: str) -> Path:
     """The tokenizer of the rows that the checkpoint was trained on."""
-    used = json.loads((checkpoint / "step.json").read_text())["inputs"]
+    used = json.loads(store.file("train", checkpoint, "step.json").read_text())["inputs"]
     rows = next(hash_ for role, hash_ in used.items() if role not in ("parent", "model"))
-    made_by = json.loads((store.read("prepare", rows) / "step.json").read_text())["inputs"]
+    made_by = json.loads(store.file("prepare", rows, "step.json").read_text())["inputs"]
     return store.read("tokenizer", made_by["tokenizer"])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codestage.engine.progress import only_one
+from codestage.engine.shared import DOWNLOAD, SharedStore, open_store
 from codestage.engine.store import Store, disk_message
 from codestage.engine.wanted import wanted
 from codestage.errors import RunError, UserError
@@ -22,33 +23,42 @@ GONE = ".gone-"
 
 
 def collect(
-    folder: Path, studies: Sequence[Path], *, keep: Sequence[Path] = (), delete: bool = False
+    folder: Path,
+    studies: Sequence[Path],
+    *,
+    keep: Sequence[Path] = (),
+    cached: bool = False,
+    delete: bool = False,
 ) -> dict[str, Any]:
     """What could go from `folder`'s store and work, and with `delete` its deletion.
 
     `studies` are the files of the study whose folder it is (none, if there is no such file any more), `keep`
-    those of others that use the same folder. Answers `{folder, deleted, steps: [{kind, hash, label, bytes}],
+    those of others that use the same folder. With `cached`, steps go as well that its remote store has; they come
+    back when they are needed. In the remote store nothing is deleted (`codestage.engine.gc_remote` does that). Answers `{folder, deleted, steps: [{kind, hash, label, bytes}],
     work: [{name, bytes}], bytes, kept: {steps, bytes}, notes}`.
 
     Raises:
-        UserError: nothing was run there; a study cannot be read; with `delete`, a run is going on there.
+        UserError: nothing was run there; a study cannot be read; with `delete`, a run is going on there; with
+            `cached`, it has no remote store.
         RunError: something cannot be deleted.
     """
     if not (folder / "store").is_dir():
         raise UserError(f"{folder}: no study was run here, so there is nothing to delete")
     if not delete:
-        return _plan(folder, [*studies, *keep])[0]
+        return _plan(folder, [*studies, *keep], cached)[0]
     with only_one(folder):
-        answer, places = _plan(folder, [*studies, *keep])
+        answer, places = _plan(folder, [*studies, *keep], cached)
         _remove(places, folder / "work")
     return answer | {"deleted": True}
 
 
-def _plan(folder: Path, studies: Sequence[Path]) -> tuple[dict[str, Any], list[Path]]:
+def _plan(folder: Path, studies: Sequence[Path], cached: bool) -> tuple[dict[str, Any], list[Path]]:
     """The answer of `collect`, and the folders that would go."""
-    store = Store(folder)
-    held = {str(record["hash"]): record for record in store.finished()}
-    needed, notes = _needed(store, studies, held)
+    store = open_store(folder)
+    held = {str(record["hash"]): record for record in Store(folder).finished()}
+    needed, notes = needs(store, studies, held)
+    if cached:
+        needed -= _cached(store, held)
     gone: list[tuple[Path, dict[str, Any]]] = []
     kept, bytes_kept = 0, 0
     for path in sorted((folder / "store").glob("*/*")):
@@ -75,13 +85,24 @@ def _plan(folder: Path, studies: Sequence[Path]) -> tuple[dict[str, Any], list[P
     return answer, [path for path, _ in (*gone, *unfinished)]
 
 
-def _needed(
+def _cached(store: Store, held: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Steps that the remote store has for certain. Evaluation items stay: the viewer shows them."""
+    if not isinstance(store, SharedStore):
+        raise UserError(
+            f"{store.root}: has no remote store; --cached is for one that was run with --store"
+        )
+    kinds = {str(record["kind"]) for record in held.values()} - {"items"}
+    return {str(record["hash"]) for kind in kinds for record in store.remote.records(kind)}
+
+
+def needs(
     store: Store, studies: Sequence[Path], held: dict[str, dict[str, Any]]
 ) -> tuple[set[str], list[str]]:
     """Hashes of steps that are needed, finished or not, and what a reader should know of how that was found."""
     recorded = _recorded(store.root)
     found, judged, notes = set(recorded), set(), []
-    begun = [path.name.partition("-") for path in (store.root / "work").glob("*-*")]
+    work = [path.name.removeprefix(DOWNLOAD) for path in (store.root / "work").glob("*-*")]
+    begun = [name.partition("-") for name in work]
     for study in studies:
         now = wanted(study, store)
         found |= now.steps.keys()

@@ -1,12 +1,9 @@
 """The local engine: one worker process a core, each step on one core, ready steps in order of need."""
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
-import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -15,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from codestage.engine.ready import Ready
-from codestage.engine.store import Step, Store, disk_message
-from codestage.errors import RunError, UserError
+from codestage.engine.store import Step, Store
+from codestage.engine.worker import work_loop
+from codestage.errors import RunError
 
 RETRIES = 2
 """Times a step is tried again after its worker was killed."""
 Listener = Callable[[str, Step, dict[str, Any]], None]
-"""Called with an event (started, progress, done, warning, retried), its step, and what it says."""
+"""Called with an event, its step, and what it says: started, progress (how far), done (seconds), warning (text),
+retried (why)."""
 
 
 @dataclass
@@ -138,7 +137,7 @@ class _Pool:
             return
         ready.put(step)
         self.workers.append(self._start(worker.number))
-        listener("retried", step, {"exit": code})
+        listener("retried", step, {"why": f"its worker died (exit {code})"})
 
     def close(self) -> None:
         """End the workers."""
@@ -176,51 +175,3 @@ def gpus() -> list[str]:
         return [name for name in seen.split(",") if name and name != "-1"]
     folder = Path("/proc/driver/nvidia/gpus")
     return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
-
-
-def work_loop(pipe: Connection, root: str, stop: Any, parent: int, gpu: str | None) -> None:
-    """A worker's life: steps in, results out, until told to end or the parent dies."""
-    _die_with(parent)
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):  # torchrun's, if the parent is of a team
-        os.environ.pop(name, None)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ["OMP_NUM_THREADS"] = "1"  # one core each, side by side: before torch is imported
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"  # libraries' own bars would write over codestage's
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from codestage.engine.work import Workshop
-
-    store = Store(Path(root))
-    shop = Workshop(
-        store=store,
-        should_stop=stop.is_set,
-        tell=lambda body: pipe.send(("progress", body)),
-        compiled=shutil.which("g++") is not None or shutil.which("clang++") is not None,
-    )
-    while (step := pipe.recv()) is not None:
-        began = time.monotonic()
-        try:
-            shop.do(step)
-            pipe.send(("done", {"seconds": time.monotonic() - began}))
-        except (UserError, RunError) as error:
-            pipe.send(("error", error))
-        except Exception as error:
-            if type(error).__name__ == "Interrupted":
-                pipe.send(("stopped", {}))
-            elif isinstance(error, OSError) or "(os error " in str(error):  # Rust libraries' own
-                place = Path(getattr(error, "filename", None) or store.root)
-                pipe.send(("error", RunError(f"{step.label}: {disk_message(place, error)}")))
-            else:
-                import traceback
-
-                detail = "".join(traceback.format_exception(error))
-                pipe.send(("error", RunError(f"{step.label}: a bug of codestage:\n{detail}")))
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends, however that ends (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -4,7 +4,7 @@ Both prepare the data in the results folder if they are not there yet.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,24 @@ from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork
 from codestage.engine.local import run_steps
 from codestage.engine.progress import only_one
+from codestage.engine.remote import patient
 from codestage.engine.run import plan_training
-from codestage.engine.store import Store
+from codestage.engine.sending import Sender
+from codestage.engine.shared import open_store
+from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.study.expand import expand
 from codestage.study.load import load_study
 from codestage.study.schema import Study
 
+Warn = Callable[[str], None]
 
-def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
+
+def _no_one(text: str) -> None:
+    """Hears warnings that nobody asked for."""
+
+
+def mix(study_path: Path, *, arm: str, stage: str, out: Path, warn: Warn = _no_one) -> dict[str, Any]:
     """`{phases: [{tokens, by_source}], total: {tokens, by_source}}` of the first seed's run."""
     study = load_study(study_path)
     arms = [a.name for a in expand(study)]
@@ -31,8 +40,8 @@ def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
         raise UserError(f"no arm {arm!r}; the arms are {', '.join(arms)}")
     if stage not in study.stages:
         raise UserError(f"no stage {stage!r}; the stages are {', '.join(study.stages)}")
-    store = Store(out)
-    data = _prepare(study, study_path, store)
+    store = open_store(out, patience=patient(warn))
+    data = _prepare(study, study_path, store, Sender(store, warn))
     works = plan_training(study, study_path, data, store)
     work = next(
         w
@@ -50,19 +59,27 @@ def mix(study_path: Path, *, arm: str, stage: str, out: Path) -> dict[str, Any]:
     )
 
 
-def inspect(study_path: Path, *, out: Path, ray: str | None = None) -> list[dict[str, Any]]:
+def inspect(
+    study_path: Path,
+    *,
+    out: Path,
+    ray: str | None = None,
+    store: str | None = None,
+    warn: Warn = _no_one,
+) -> list[dict[str, Any]]:
     """A row a source: what was read, removed by which rule, kept, and what it makes in tokens.
 
-    `ray` is the address of a cluster to prepare on what is not there yet.
+    `ray` is the address of a cluster to prepare on what is not there yet, `store` that of a store to take it from
+    and to send it to; `warn` is told when that store has to be asked again.
     """
     study = load_study(study_path)
-    store = Store(out)
-    data = _prepare(study, study_path, store, ray)
+    steps = open_store(out, store, patient(warn))
+    data = _prepare(study, study_path, steps, Sender(steps, warn), ray)
     rows = []
     for name, step in data.documents.items():
-        ledger = json.loads((store.read("documents", step.hash) / "ledger.json").read_text())
+        ledger = json.loads(steps.file("documents", step.hash, "ledger.json").read_text())
         made = {
-            length: json.loads((store.read("prepare", prepared.hash) / "meta.json").read_text())
+            length: json.loads(steps.file("prepare", prepared.hash, "meta.json").read_text())
             for (source, length), prepared in data.prepared.items()
             if source == name
         }
@@ -81,20 +98,39 @@ def inspect(study_path: Path, *, out: Path, ray: str | None = None) -> list[dict
     return rows
 
 
-def _prepare(study: Study, study_path: Path, store: Store, ray: str | None = None) -> DataSteps:
+def _prepare(
+    study: Study, study_path: Path, store: Store, sender: Sender, ray: str | None = None
+) -> DataSteps:
     data = data_steps(study, study_path)
     with only_one(store.root):
-        if ray is None:
-            run_steps(data.all(), store, workers=1, listener=lambda event, step, body: None)
-            return data
-        from codestage.engine.on_ray import OnRay
-        from codestage.engine.work import Workshop
-
-        shop = Workshop(store, lambda: False, lambda body: None, compiled=False, spread=OnRay(ray))
-        for step in data.all():
-            if not store.has(step):
-                shop.do(step)
+        try:
+            sender.put(*store.begin(study.name, data.all()))
+            store.bring(data.all())
+            _do(data.all(), store, sender, ray)
+            sender.finish(lambda: None)
+        finally:
+            sender.abandon()
     return data
+
+
+def _do(steps: Sequence[Step], store: Store, sender: Sender, ray: str | None) -> None:
+    """Do the steps that are not finished, and hand them to the sender."""
+
+    def hear(event: str, step: Step, body: object) -> None:
+        if event == "done":
+            sender.put(step)
+
+    if ray is None:
+        run_steps(steps, store, workers=1, listener=hear)
+        return
+    from codestage.engine.on_ray import OnRay
+    from codestage.engine.work import Workshop
+
+    shop = Workshop(store, lambda: False, lambda body: None, compiled=False, spread=OnRay(ray))
+    for step in steps:
+        if not store.has(step):
+            shop.do(step)
+            sender.put(step)
 
 
 def count(work: StageWork, batches: Batches) -> dict[str, Any]:

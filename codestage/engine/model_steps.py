@@ -4,12 +4,13 @@ from functools import cache
 from pathlib import Path
 
 from codestage.data.disk import file_digest
-from codestage.data.place import files_of
+from codestage.data.own_code import Code, admit, came_from_outside, own_code
+from codestage.data.place import files_of, place_of
 from codestage.data.tokenizer import Marks, existing_tokenizer, marks_of
 from codestage.engine.store import Step
 from codestage.errors import UserError
 from codestage.study.identity import plain
-from codestage.study.load import line_of
+from codestage.study.load import line_of, load_study
 from codestage.study.models import ModelShape, shape
 from codestage.study.schema import ModelSpec, Study, TokenizerSpec
 
@@ -53,13 +54,42 @@ def _pretrained(
         raise UserError(f"{study_path}:{line_of(study_path, ('model',))}: {error}") from None
 
 
+def admit_code(study_path: Path) -> Code | None:
+    """Run the own code of a study's model, as `--trust-remote-code` says; None where it needs none.
+
+    Raises:
+        UserError: the study is wrong, or its model's code cannot be used, or may change unseen.
+    """
+    study = load_study(study_path)
+    if not study.model.pretrained:
+        return None
+    place = f"{study_path}:{line_of(study_path, ('model',))}"
+    try:
+        code = own_code(*place_of(study.model, study_path.parent))
+        if code is None:
+            return None
+        if study.model.hub and code.revision is None:
+            raise UserError(
+                f"{code.place}: code on a hub may change unseen; give the commit that you have read: "
+                f"hub: {{id: {code.place}, revision: …}}"
+            )
+        admit(code)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    return code
+
+
 def model_step(study: Study, study_path: Path, size: ModelShape) -> Step | None:
-    """The step that takes the weights of a pretrained model; None for one from scratch."""
+    """The step that takes the weights of a pretrained model; None for one from scratch.
+
+    Its hash covers what decides: the files' bytes, those of code of the model's own too, or the hub's revision.
+    """
     if not study.model.pretrained:
         return None
     from codestage.train.pretrained import MODEL_FILES
 
-    files = {f.name: file_digest(f) for f in files_of(study.model, study_path.parent, MODEL_FILES)}
+    patterns = (*MODEL_FILES, "*.py") if came_from_outside(size.family) else MODEL_FILES
+    files = {f.name: file_digest(f) for f in files_of(study.model, study_path.parent, patterns)}
     return Step(
         "model",
         "pretrained model",

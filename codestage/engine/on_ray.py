@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from codestage.data.encode import CHUNK
 from codestage.engine.data_work import items_of
+from codestage.engine.ray_arms import connect
 from codestage.errors import RunError, UserError
 
 P = TypeVar("P")
@@ -23,19 +24,11 @@ class OnRay:
     """A `Spread` over the cluster at `address` ("auto": the one this machine belongs to)."""
 
     def __init__(self, address: str) -> None:
+        self._ray = ray = connect(address)
         try:
-            import ray
             import ray.data
-        except ImportError:
-            raise UserError("Ray is not installed; pip install 'codestage[ray]'") from None
-        self._ray = ray
-        if not ray.is_initialized():
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f"no Ray cluster at {address}: {error}; start one with `ray start --head`"
-                ) from None
+        except ImportError as error:
+            raise UserError(f"Ray Data: {error}; pip install 'codestage[ray]'") from None
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True  # what makes the result the same

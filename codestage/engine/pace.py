@@ -5,8 +5,11 @@ far the others will be.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+IN_TOKENS = ("train", "evaluate")
+"""Kinds of steps whose cost is counted in tokens; of the others each counts as one."""
 COVERED = 0.90
 """How often the range of the time left is to hold it."""
 
@@ -66,26 +69,35 @@ class Left:
         return None if self.low is None or self.high is None else [round(self.low), round(self.high)]
 
 
-def time_left(kinds: dict[str, Timed], *, at_once: float) -> Left | None:
+def time_left(kinds: Mapping[str, Timed], *, at_once: float) -> Left | None:
     """The time left where `at_once` steps are worked on at a time; None as long as nothing is finished.
 
-    A kind of which nothing is finished is taken to go at the rate of all others, and then there is no range.
+    A kind of which nothing is finished is taken to go at the rate of the others whose cost is counted alike, and
+    then there is no range; if nothing of those is finished either, the time is not known.
     The chain of steps that wait for each other is not looked at: it can make the end come later.
     """
-    costs = sum(t.cost for t in kinds.values())
-    if not costs:
+    todo = {name: timed for name, timed in kinds.items() if timed.steps_left}
+    rates = {name: _rate(name, kinds) for name in todo}
+    if not any(timed.cost for timed in kinds.values()) or None in rates.values():
         return None
-    usual = sum(t.seconds for t in kinds.values()) / costs
-    todo = [t for t in kinds.values() if t.steps_left]
-    each = [t.left * (usual if t.rate is None else t.rate) for t in todo]
-    several = max(1.0, min(at_once, sum(t.steps_left for t in todo)))
+    each = [timed.left * (rates[name] or 0.0) for name, timed in todo.items()]
+    several = max(1.0, min(at_once, sum(t.steps_left for t in todo.values())))
     seconds = sum(each) / several
-    spread = [t.relative_variance for t in todo]
+    spread = [t.relative_variance for t in todo.values()]
     if None in spread or not todo:
         return Left(seconds, None, None)
     from scipy.special import stdtrit
 
     variance = sum(x * x * v for x, v in zip(each, spread, strict=True) if v is not None)
-    freedom = min(t.finished for t in todo) - 1
+    freedom = min(t.finished for t in todo.values()) - 1
     half = float(stdtrit(freedom, (1 + COVERED) / 2)) * math.sqrt(variance) / several
     return Left(seconds, max(0.0, seconds - half), seconds + half)
+
+
+def _rate(name: str, kinds: Mapping[str, Timed]) -> float | None:
+    """Seconds a unit of cost of a kind of steps, or of all kinds whose cost is counted as its is."""
+    if kinds[name].rate is not None:
+        return kinds[name].rate
+    alike = [t for other, t in kinds.items() if (other in IN_TOKENS) == (name in IN_TOKENS)]
+    cost = sum(t.cost for t in alike)
+    return sum(t.seconds for t in alike) / cost if cost else None

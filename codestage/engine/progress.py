@@ -87,9 +87,14 @@ class Progress:
             now.update(body)
             if "tokens" in now:
                 now.setdefault("first_tokens", now["tokens"])
+                now.setdefault("first_told", time.monotonic())  # compiling is over
         elif event == "retried":
             self.running.pop(step.hash, None)
-            self.warnings.append(f"{step.label}: worker died (exit {body['exit']}), tried again")
+            pause = body.get("in", 0.0)
+            soon = f" in {pause:.0f} s" if pause >= 1 else ""
+            self.warnings.append(f"{step.label}: {body['why']}; tried again{soon}")
+        elif event == "warning":
+            self.warnings.append(str(body["text"]))
         elif event == "done":
             self.running.pop(step.hash, None)
             if step.hash not in self.done:
@@ -137,7 +142,7 @@ class Progress:
             kind.left -= partial
             if not kind.finished and partial > 0:  # the first of its kind: better than nothing
                 kind.cost += partial
-                kind.seconds += now - told["since"]
+                kind.seconds += now - told["first_told"]
         under_way = sum(now - told["since"] for told in self.running.values())
         elapsed = max(1e-9, now - self.pace_from)
         return time_left(kinds, at_once=(self._worked + under_way) / elapsed)
@@ -182,11 +187,20 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def _locked(folder: Path) -> bool:
-    with (folder / "work" / "lock").open("a") as file:
-        return not _lock(file)
+    """Whether a run works there; where that cannot be asked, what its status says is believed.
+
+    A shared lock, since that one needs no right to write, on NFS either.
+    """
+    try:
+        with (folder / "work" / "lock").open() as file:
+            return not _lock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+    except (OSError, UserError):
+        return True
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     """Whether the lock could be taken; the kernel lets go when the file is closed, however that comes about.
 
     On network file systems this is the server's lock, which other machines see (NFS; Lustre mounted with flock).
@@ -195,7 +209,7 @@ def _lock(file: IO[str]) -> bool:
         UserError: the file system gives no locks.
     """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False

@@ -18,10 +18,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from codestage.engine.local import Listener, Stopped, _die_with
+from codestage.engine.local import Listener, Stopped
 from codestage.engine.ray_worker import refused
 from codestage.engine.store import Step, Store, disk_message
+from codestage.engine.together import around_training, launched
+from codestage.engine.worker import die_with
 from codestage.errors import RunError, UserError
+from codestage.study.load import line_of, load_study
 
 ALL_PLACES = sys.maxsize
 """As many workers as the cluster has places for."""
@@ -35,10 +38,48 @@ PATIENCE = 300.0
 """Seconds that a store may refuse to be read or written before a run gives up."""
 
 
+def check_gangs(study_path: Path, processes: int | None, shard: int | None, workers: int) -> None:
+    """See that each train step can be done by so many processes together, before anything is begun.
+
+    Raises:
+        UserError: it cannot, or torchrun started this process.
+    """
+    if launched():
+        raise UserError("--ray starts its workers itself; run this without torchrun")
+    if processes is None:
+        if shard is not None:
+            raise UserError(f"--shard {shard}: with --ray say how many train a model with --processes")
+        return
+    if processes < 1:
+        raise UserError(f"--processes {processes}: at least one is needed")
+    if shard is not None and (shard < 1 or processes % shard):
+        raise UserError(f"--shard {shard} does not divide the {processes} processes")
+    if 1 <= workers < processes:
+        raise UserError(f"--workers {workers}: a train step needs {processes} (--processes)")
+    for name, stage in load_study(study_path).stages.items():
+        rows = stage.batch_tokens // stage.seq_len
+        if rows % processes:
+            line = line_of(study_path, ("stages", name, "batch_tokens"))
+            raise UserError(
+                f"{study_path}:{line}: stage {name!r}: batches of {rows} rows (batch_tokens / seq_len) cannot be "
+                f"parted evenly among {processes} processes; take as many as divide it"
+            )
+
+
 def run_steps(
-    steps: Sequence[Step], store: Store, *, workers: int, listener: Listener, address: str
+    steps: Sequence[Step],
+    store: Store,
+    *,
+    workers: int,
+    listener: Listener,
+    address: str,
+    processes: int = 1,
+    shard: int | None = None,
 ) -> None:
     """Do every step that is not in the store yet on the cluster at `address`, each after its inputs.
+
+    With `processes` every train step is done by as many workers together; `shard` of them hold one copy of the
+    model, all of them if not given.
 
     Raises:
         UserError, RunError: from a step, as in `local.run_steps`; no cluster there, or one that cannot do
@@ -51,7 +92,16 @@ def run_steps(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     stop = context.Event()
-    asked = (list(waiting.values()), str(store.root.resolve()), workers, address, LEASE, HEAD_SECONDS)
+    gang = (processes, shard)
+    asked = (
+        list(waiting.values()),
+        str(store.root.resolve()),
+        workers,
+        gang,
+        address,
+        LEASE,
+        HEAD_SECONDS,
+    )
     process = context.Process(target=_drive, args=(theirs, stop, os.getpid(), asked))
     process.start()
     theirs.close()
@@ -122,17 +172,18 @@ def _signals(stop: Any, process: Any) -> Iterator[None]:
 
 def _drive(pipe: Connection, stop: Any, parent: int, asked: tuple[Any, ...]) -> None:
     """The life of the driver's process."""
-    _die_with(parent)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from codestage.engine.ray_driver import Driver
 
-    steps, root, workers, address, lease, head = asked
+    steps, root, workers, gang, address, lease, head = asked
     driver = None
     try:
         driver = Driver(connect(address), Path(root), lease, head, stop, pipe)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # after Ray, which has a handler of its own
         try:
-            driver.run(steps, workers)
+            driver.probe()
+            _run_parts(driver, steps, workers, gang)
         finally:
             driver.close()
     except (UserError, RunError) as error:
@@ -151,6 +202,19 @@ def _drive(pipe: Connection, stop: Any, parent: int, asked: tuple[Any, ...]) -> 
         os._exit(1)  # Ray would wait for it
 
 
+def _run_parts(driver: Any, steps: list[Step], workers: int, gang: tuple[int, int | None]) -> None:
+    """All steps by single workers; or the train steps by gangs, and before and after them the others."""
+    size, shard = gang
+    if size == 1:
+        driver.run(steps, workers)
+        return
+    driver.refuse_without_room(size, driver.bare())
+    before, training, rest = around_training(steps)
+    for part, number in ((before, 1), (training, size), (rest, 1)):
+        if part and not driver.stop.is_set():
+            driver.run(part, workers, number, shard if number > 1 else None)
+
+
 def connect(address: str) -> Any:
     """The module `ray`, joined to the cluster at `address` ("auto": the one this machine belongs to).
 
@@ -161,6 +225,8 @@ def connect(address: str) -> Any:
         import ray
     except ImportError:
         raise UserError("Ray is not installed; pip install 'codestage[ray]'") from None
+    if ray.is_initialized():
+        return ray
     try:
         if address != "auto":  # Ray itself tries for minutes
             host, _, port = address.rpartition(":")

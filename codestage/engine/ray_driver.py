@@ -1,41 +1,30 @@
 """The driver of a study on a Ray cluster: hands out steps, hears of them, has those of lost workers done again."""
 
-import contextlib
+import math
 import os
 import secrets
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from codestage.engine.graph import SegmentPayload
 from codestage.engine.local import RETRIES
 from codestage.engine.ray_arms import MARGIN, PATIENCE, forget, note
-from codestage.engine.ray_worker import Event, Keeper, installed, probe
+from codestage.engine.ray_hand import Hand, Member, places
+from codestage.engine.ray_worker import Event, installed, probe
 from codestage.engine.ready import Ready
 from codestage.engine.store import Step, Store
 from codestage.errors import RunError, UserError
-from codestage.study.models import memory_bytes
+from codestage.study.models import memory_bytes, parameters
 
 NODE_LOSSES = 10
 """Times a step is tried again after its node was lost, which is seldom the step's doing."""
 PROBE_SECONDS = 120.0
-
-
-@dataclass
-class _Hand:
-    """A worker on the cluster, as the driver sees it."""
-
-    actor: Any
-    answer: Any
-    """The call under way; None: it can be called."""
-    asked: float
-    """When it was last called: its lease ends at the latest a lease after that."""
-    node: str = ""
-    address: str = ""
-    step: Step | None = None
+ROOM_SECONDS = 30.0
+"""Seconds without a worker until that is said."""
 
 
 class Driver:
@@ -46,7 +35,7 @@ class Driver:
     ) -> None:
         self.ray, self.store, self.stop, self.pipe = ray, Store(root), stop, pipe
         self.lease, self.head = lease, head
-        self.hands: list[_Hand] = []
+        self.hands: list[Hand] = []
         self.paused: list[tuple[float, Step]] = []
         """Steps that wait for a moment before they are tried again."""
         self.failures: dict[tuple[str, str], int] = {}
@@ -61,19 +50,19 @@ class Driver:
         self.nodes: list[dict[str, Any]] = []
         self.reached = time.monotonic()
         self.noted = self.counted = 0.0
+        self.no_room_since: float | None = None
 
-    def run(self, steps: Sequence[Step], workers: int) -> None:
-        """Do the steps.
+    def run(self, steps: Sequence[Step], workers: int, size: int = 1, shard: int | None = None) -> None:
+        """Do the steps with up to `workers` workers, `size` of them at each step; of these `shard` hold one copy
+        of the model (all, if not given).
 
         Raises:
-            UserError, RunError: from a step; a node that cannot do its part; the head was lost.
+            UserError, RunError: from a step; no room; the head was lost.
         """
+        self.size, self.shard, self.most = size, shard, workers // size
         self.options = self._options(steps)
-        self._probe()
-        self.ready, self.left, self.workers = Ready(steps), len(steps), workers
-        if not self._places():
-            need = ", ".join(f"{key} {value:,}" for key, value in self.options.items() if value)
-            raise UserError(f"no node of the Ray cluster has room for one worker ({need})")
+        self.steps, self.ready, self.left = steps, Ready(steps), len(steps)
+        self.refuse_without_room(size, self.options)
         while self.left and not (self.stop.is_set() and not any(h.step for h in self.hands)):
             self._keep_note()
             if not self.stop.is_set():
@@ -83,28 +72,44 @@ class Driver:
             self._listen()
         if self.error:
             raise self.error
+        if not self.stop.is_set():  # the next steps may need hands of another size
+            self._dismiss(list(self.hands))
 
     def close(self) -> None:
         """End the workers; those that are idle have nothing left to do. Without a head they end by themselves."""
         if self.lost:
             return
         busy = [h for h in self.hands if h.step]
-        for hand in self.hands:
-            with contextlib.suppress(Exception):
-                self.ray.kill(hand.actor)
+        self._dismiss(list(self.hands))
         if not busy and time.monotonic() > self.leases_end:
             forget(self.store.root)
 
-    def _options(self, steps: Sequence[Step]) -> dict[str, float]:
-        """What a worker takes of a node: a core, a GPU where the cluster has any, the memory of the largest."""
-        need = [
-            memory_bytes(
-                p.shape, p.stage.micro_batch_tokens, p.stage.seq_len, adapter=p.stage.adapter is not None
-            )
-            for p in (step.payload for step in steps if step.kind == "train")
-        ]
+    def _dismiss(self, hands: Sequence[Hand]) -> None:
+        reachable = self._reaches_head()
+        for hand in hands:
+            self.hands.remove(hand)
+            hand.close(reachable=reachable)
+
+    def bare(self) -> dict[str, float]:
+        """What every worker takes of a node: a core, and a GPU where the cluster has any."""
         gpus = 1 if self.ray.cluster_resources().get("GPU", 0) >= 1 else 0
-        return {"num_cpus": 1, "num_gpus": gpus, "memory": int(max(need, default=0))}
+        return {"num_cpus": 1, "num_gpus": gpus}
+
+    def _options(self, steps: Sequence[Step]) -> dict[str, float]:
+        """What a worker takes of a node, with the memory of the largest training step."""
+        need = [_memory(s.payload, self.size, self.shard) for s in steps if s.kind == "train"]
+        return {**self.bare(), "memory": int(max(need, default=0))}
+
+    def refuse_without_room(self, size: int, options: dict[str, float]) -> None:
+        """UserError if the nodes that are there have no room for `size` workers."""
+        found = places(self._nodes(), options)
+        need = ", ".join(f"{key} {value:,}" for key, value in options.items() if value)
+        if not found:
+            raise UserError(f"no node of the Ray cluster has room for one worker ({need})")
+        if found < size:
+            raise UserError(
+                f"the Ray cluster has room for {found} processes ({need} each), --processes {size} are more"
+            )
 
     def _nodes(self) -> list[dict[str, Any]]:
         """Nodes that can work; those known last while the head does not answer, since Ray would wait for it."""
@@ -123,17 +128,12 @@ class Driver:
         self.reached = time.monotonic()
         return True
 
-    def _places(self) -> int:
-        """Workers that the nodes there are have room for."""
-        names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-        wants = {names[key]: value for key, value in self.options.items() if value}
-        return sum(
-            min(int(node["Resources"].get(name, 0) // value) for name, value in wants.items())
-            for node in self._nodes()
-        )
+    def probe(self) -> None:
+        """See that every node has the results folder and what is installed here.
 
-    def _probe(self) -> None:
-        """See that every node has the results folder and what is installed here."""
+        Raises:
+            UserError: one has not, or does not answer.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         file = self.store.root / "work" / f".probe-{secrets.token_hex(8)}"
@@ -201,10 +201,24 @@ class Driver:
         self.counted = now
         if not self._reaches_head():
             return
-        actor = self.ray.remote(max_restarts=0, max_task_retries=0, **self.options)(Keeper)
-        for _ in range(min(self.workers, self.left, self._places()) - len(self.hands)):
-            made = actor.remote(str(self.store.root), self.lease, _environment())
-            self.hands.append(_Hand(made, made.hello.remote(), now))
+        room = places(self._nodes(), self.options) // self.size
+        made_of = (str(self.store.root), self.lease, _environment())
+        for _ in range(min(self.most, self.left, room) - len(self.hands)):
+            self.hands.append(Hand(self.ray, self.size, self.shard, self.options, *made_of))
+        self._warn_without_room(waits=not any(hand.greeted for hand in self.hands))
+
+    def _warn_without_room(self, *, waits: bool) -> None:
+        """Say once that nothing goes on because nodes have left, or others fill them: it will when there is room."""
+        now = time.monotonic()
+        if not waits:
+            self.no_room_since = None
+        elif self.no_room_since is None:
+            self.no_room_since = now
+        elif self.no_room_since + ROOM_SECONDS < now:
+            self.no_room_since = math.inf
+            what = f"{self.size} processes" if self.size > 1 else "a worker"
+            text = f"the Ray cluster has no room for {what} now; waiting for it"
+            self._tell("warning", self.steps[0], {"text": text})
 
     def _hand_out(self) -> None:
         """Give steps that are ready to workers that are idle."""
@@ -216,54 +230,44 @@ class Driver:
             else:
                 self.ready.put(step)
         for hand in self.hands:
-            idle = hand.node and hand.step is None and hand.answer is None
-            if idle and (next_ := self.ready.take()):
-                hand.step = next_
-                self._call(hand, next_)
+            if hand.idle and (next_ := self.ready.take()):
+                hand.begin(next_)
                 self._tell("started", next_, {})
-
-    def _call(self, hand: _Hand, step: Step | None) -> None:
-        hand.asked = time.monotonic()
-        hand.answer = hand.actor.look.remote(step, self.stop.is_set())
 
     def _ask(self) -> None:
         """Ask the workers how they are getting on; give up those that have not answered for long."""
         now = time.monotonic()
-        for hand in list(self.hands):
-            if hand.answer is None and (hand.step or now - hand.asked > self.lease / 6):
-                self._call(hand, None)
-            elif hand.node and hand.answer is not None and now - hand.asked > self.lease + MARGIN:
-                self._lose(hand, "it does not answer")
+        for hand in self.hands:
+            if hand.calls():
+                hand.give_up_silent(self.lease + MARGIN)
+            elif hand.step or now - hand.asked > self.lease / 6:
+                hand.ask(stop=self.stop.is_set())
 
     def _listen(self) -> None:
-        calls = {h.answer: h for h in self.hands if h.answer is not None}
-        if not calls:
+        """Take in what the workers answer."""
+        calls = {call: hand for hand in self.hands for call in hand.calls()}
+        if calls:
+            self.ray.wait(list(calls), timeout=0.5)
+            answered, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=0)
+            for call in answered:
+                for event, body in calls[call].answer(call):
+                    step = calls[call].step
+                    assert step
+                    self._tell(event, step, body)
+        else:
             time.sleep(0.1)
-            return
-        self.ray.wait(list(calls), timeout=0.5)
-        answered, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=0)
-        for answer in answered:
-            hand = calls[answer]
-            hand.answer = None
-            try:
-                told = self.ray.get(answer)
-            except self.ray.exceptions.RayError as error:
-                self._lose(hand, str(error).strip().splitlines()[0])
-                continue
-            if not hand.node:
-                hand.node, hand.address = told
-                continue
-            for event in told:
-                self._hear(hand, event)
+        for hand in list(self.hands):
+            if hand.step and (word := hand.last_word()):
+                self._hear(hand, hand.step, word)
+                hand.step = None
+            if hand.spent and hand.step is None:
+                if not hand.greeted:
+                    self._count_stillborn(hand)
+                self._dismiss([hand])
 
-    def _hear(self, hand: _Hand, told: Event) -> None:
-        """Take in one event of a worker."""
-        (event, body), step = told, hand.step
-        assert step
-        if event == "progress":
-            self._tell("progress", step, body)
-            return
-        hand.step = None
+    def _hear(self, hand: Hand, step: Step, word: Event) -> None:
+        """Take in the last word on a step."""
+        event, body = word
         if event == "done":
             self._finish(step, body)
         elif event == "refused":
@@ -272,10 +276,19 @@ class Driver:
             kind = type(body)
             self._fail(kind(f"{body} (on node {hand.address})") if kind is UserError else body)
         elif event == "died":
-            self._again(step, hand, f"{body['exit']} on {hand.address}", 0.0, "worker", RETRIES)
+            why = (
+                f"its worker died (exit {body['exit']} on {hand.address}; -9 is often a lack of memory)"
+            )
+            self._again(step, why, "worker", RETRIES)
+        elif event == "broken":
+            last = str(body).strip().splitlines()[-1]
+            why = f"its processes on {hand.address} lost each other, or one failed: {last}"
+            self._again(step, why, "gang", RETRIES, detail=f"\n{body}")
         elif event == "lapsed":
             self.paused.append((0.0, step))
-            self._tell("retried", step, {"exit": f"cut off from here on {hand.address}"})
+            self._tell("retried", step, {"why": f"{hand.address} was cut off from here"})
+        elif event == "lost":
+            self._lose(step, hand, body)
 
     def _finish(self, step: Step, body: dict[str, Any]) -> None:
         self.left -= 1
@@ -297,38 +310,38 @@ class Driver:
             return
         self.refusals[step.hash] = (since, times + 1)
         self.paused.append((now + pause, step))
-        self._tell("progress", step, {"warning": f"{error}; tried again in {pause:.0f} s"})
+        self._tell("retried", step, {"why": str(error), "in": pause})
 
-    def _lose(self, hand: _Hand, why: str) -> None:
+    def _lose(self, step: Step, hand: Hand, member: Member) -> None:
         """A worker is dead or out of reach: its step is tried elsewhere when its lease must have run out."""
-        self.hands.remove(hand)
-        with contextlib.suppress(Exception):
-            self.ray.kill(hand.actor)
-        if not hand.node:
-            self.stillborn += 1
-            if self.stillborn > NODE_LOSSES:
-                self._fail(RunError(f"workers cannot be started on the Ray cluster: {why}"))
-        if hand.step is None:
-            return
         end = hand.asked + self.lease + MARGIN
         self.leases_end = max(self.leases_end, end)
-        there = any(n["NodeID"] == hand.node for n in self._nodes())
+        there = any(n["NodeID"] == member.node for n in self._nodes())
         kind, most = ("worker", RETRIES) if there else ("node", NODE_LOSSES)
-        self._again(hand.step, hand, f"unknown, {kind} lost on {hand.address}", end, kind, most)
+        what = "a worker on it" if there else "the node"
+        self._again(step, f"{member.address} was lost ({what}: {member.gone})", kind, most, end)
 
-    def _again(self, step: Step, hand: _Hand, exit_: str, moment: float, kind: str, most: int) -> None:
+    def _count_stillborn(self, hand: Hand) -> None:
+        why = next(m.gone for m in hand.members if m.gone)
+        self.stillborn += 1
+        if self.stillborn > NODE_LOSSES:
+            self._fail(RunError(f"workers cannot be started on the Ray cluster: {why}"))
+
+    def _again(
+        self, step: Step, why: str, kind: str, most: int, moment: float = 0.0, detail: str = ""
+    ) -> None:
         """Try a step again from its checkpoint, unless it was tried too often."""
         count = self.failures[step.hash, kind] = self.failures.get((step.hash, kind), 0) + 1
         if count > most:
             self._fail(
                 RunError(
-                    f"{step.label}: its {kind} died {count} times (exit {exit_}; -9 is often a lack of memory); "
-                    "see that the nodes have enough of it, then run again: finished steps are kept"
+                    f"{step.label}, {count} times now: {why}; see that the nodes have enough memory and reach one "
+                    f"another, then run again: finished steps are kept{detail}"
                 )
             )
             return
         self.paused.append((moment, step))
-        self._tell("retried", step, {"exit": exit_})
+        self._tell("retried", step, {"why": why, "in": max(0.0, moment - time.monotonic())})
 
     def _tell(self, event: str, step: Step, body: dict[str, Any]) -> None:
         self.pipe.send((event, step.hash, body))
@@ -338,3 +351,18 @@ def _environment() -> dict[str, str]:
     """What workers are told of this process's environment: where compiled models are kept."""
     name = "TORCHINDUCTOR_CACHE_DIR"
     return {name: os.environ[name]} if name in os.environ else {}
+
+
+def _memory(payload: SegmentPayload, size: int, shard: int | None) -> float:
+    """Rough bytes that a process needs, of `size` at a step, `shard` of which hold one copy of the model.
+
+    What belongs to the weights lies in shards; the first process holds weights and moments (12 bytes a
+    parameter) whole when it writes a checkpoint, which is shared out here.
+    """
+    stage, adapter = payload.stage, payload.stage.adapter is not None
+    at_once = min(stage.micro_batch_tokens, stage.batch_tokens // size)
+    alone = memory_bytes(payload.shape, at_once, stage.seq_len, adapter=adapter)
+    if size == 1:
+        return alone
+    held = (6.0 if adapter else 18.0) * parameters(payload.shape)
+    return alone - held * (1 - 1 / (shard or size)) + held * 2 / 3 / size

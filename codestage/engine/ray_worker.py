@@ -5,7 +5,8 @@ shows that it heard the answer before, and renews the lease from the moment of t
 lease has run out ends itself. The driver, which heard the last answer later than it was given, has a step
 tried elsewhere only when the lease must have run out by its own clock. So no two workers are at one step,
 however long messages take or whoever is cut off from whom, as long as clocks go at about the same rate
-(Gray and Cheriton 1989).
+(Gray and Cheriton 1989). A gang of workers that train together is of several keepers; each of its processes has
+a lease of its own.
 """
 
 import contextlib
@@ -14,18 +15,23 @@ import math
 import multiprocessing
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from codestage.engine.local import work_loop
+import psutil
+
 from codestage.engine.store import Step
-from codestage.errors import UserError
+from codestage.engine.worker import work_loop
+from codestage.errors import RunError, UserError
 
 LAPSED = 75
 """Exit status of a worker whose lease ran out."""
@@ -33,6 +39,20 @@ LOOK_SECONDS = 1.0
 """How long a keeper waits for news before it answers that there is none."""
 LIBRARIES = ("codestage", "numpy", "tokenizers", "torch", "transformers")
 Event = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a process among those that train one model together, and where they meet."""
+
+    rank: int
+    size: int
+    shard: int | None
+    """Processes that hold one copy of the model; None: all."""
+    address: str
+    port: int
+    own_address: str
+    """By which the cluster knows the node of this process."""
 
 
 class Keeper:
@@ -49,19 +69,25 @@ class Keeper:
         self._busy = False
         self._answered = -math.inf
 
-    def hello(self) -> tuple[str, str]:
-        """The node's id and its address."""
+    def hello(self) -> tuple[str, str, int]:
+        """The node's id and its address, and a port that is free there."""
         import ray
 
-        context = ray.get_runtime_context()
+        address = ray.util.get_node_ip_address()
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as free:
+            free.bind((address, 0))
+            port = free.getsockname()[1]
         self._answered = time.monotonic()
-        return context.get_node_id(), ray.util.get_node_ip_address()
+        return ray.get_runtime_context().get_node_id(), address, port
 
-    def look(self, step: Step | None = None, stop: bool = False) -> list[Event]:
+    def look(
+        self, step: Step | None = None, stop: bool = False, place: Place | None = None
+    ) -> list[Event]:
         """Begin a step if one is given, and tell what has happened since the last call.
 
-        Events are those of `local.work_loop`, and `refused` (the store could not be read or written, with the
-        RunError), `died` (with the exit status) and `lapsed` (the lease ran out; the worker has ended).
+        Events are those of `worker.work_loop`, and `refused` (the store could not be read or written, with the
+        RunError), `broken` (of a gang: what may come from another's end, with the RunError), `died` (with the
+        exit status) and `lapsed` (the lease ran out; the worker has ended).
         """
         renewed = self._answered
         events: list[Event] = []
@@ -69,7 +95,7 @@ class Keeper:
             if time.monotonic() > renewed + self._lease:
                 events.append(("lapsed", {}))
             else:
-                self._begin(step)
+                self._begin(step, place)
         if self._busy:
             self._until.value = renewed + self._lease
         if stop:
@@ -78,12 +104,27 @@ class Keeper:
         self._answered = time.monotonic()
         return events
 
-    def _begin(self, step: Step) -> None:
+    def end(self, seconds: float) -> list[Event]:
+        """End the worker, which may say why it fails for so long; the last event is its last word, `ended` if it
+        had none. It is known then to write nothing more."""
+        limit, events = time.monotonic() + seconds, self._news()
+        while self._busy and time.monotonic() < limit:
+            events += self._news()
+        if self._process:
+            self._process.kill()
+            self._process.join()
+        if self._busy:
+            self._rest()
+            events.append(("ended", {}))
+        self._answered = time.monotonic()
+        return events
+
+    def _begin(self, step: Step, place: Place | None) -> None:
         if self._process is None or not self._process.is_alive():
             self._pipe, theirs = self._context.Pipe()
             self._process = self._context.Process(
                 target=_work,
-                args=(theirs, self._root, self._stop, os.getpid(), self._until, self._lease),
+                args=(theirs, self._root, self._stop, os.getpid(), self._until, self._lease, place),
             )
             self._process.start()
             theirs.close()
@@ -126,10 +167,44 @@ class Keeper:
         self._until.value = math.inf
 
 
-def _work(pipe: Connection, root: str, stop: Any, parent: int, until: Any, lease: float) -> None:
+def _work(
+    pipe: Connection,
+    root: str,
+    stop: Any,
+    parent: int,
+    until: Any,
+    lease: float,
+    place: Place | None,
+) -> None:
     """The life of a worker process."""
     threading.Thread(target=_end_with_lease, args=(until, lease / 20), daemon=True).start()
-    work_loop(_Sorting(pipe), root, stop, parent, None)  # type: ignore[arg-type]
+    meet = partial(_meet, place) if place else None
+    work_loop(_Sorting(pipe, place is not None), root, stop, parent, None, meet)  # type: ignore[arg-type]
+
+
+def _meet(place: Place) -> Any:
+    """The processes of a gang (`train.parallel.World`), joined as if torchrun had started this one of them."""
+    os.environ |= {
+        "MASTER_ADDR": place.address,
+        "MASTER_PORT": str(place.port),
+        "RANK": str(place.rank),
+        "WORLD_SIZE": str(place.size),
+        "LOCAL_RANK": "0",  # of the GPUs that it sees: Ray shows it its own alone
+    }
+    if name := _interface(place.own_address):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+    from codestage.train.parallel import join
+
+    return join(place.shard)
+
+
+def _interface(own: str) -> str | None:
+    """The network interface that has this address."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(own == a.address for a in addresses):
+            return name
+    return None
 
 
 def _end_with_lease(until: Any, interval: float) -> None:
@@ -139,16 +214,20 @@ def _end_with_lease(until: Any, interval: float) -> None:
 
 
 class _Sorting:
-    """A pipe on which errors of a store that cannot be read or written are told apart from the others."""
+    """A pipe on which errors of a store that cannot be read or written are told apart from the others; those of
+    one of a gang also from what other processes' ends bring about."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Connection, gang: bool) -> None:
+        self._pipe, self._gang = pipe, gang
         self.recv = pipe.recv
 
     def send(self, message: Event) -> None:
         event, body = message
-        if event == "error" and refused(sys.exception()):
+        error = sys.exception()
+        if event == "error" and refused(error):
             event = "refused"
+        elif event == "error" and self._gang and not isinstance(error, UserError | RunError):
+            event = "broken"
         self._pipe.send((event, body))
 
 

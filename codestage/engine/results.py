@@ -21,6 +21,7 @@ from codestage.evaluate.records import CHECKPOINT_SCHEMA, SCHEMA
 from codestage.evaluate.tasks import METRICS, load_tasks, modes
 from codestage.study.expand import Arm, Run, is_code
 from codestage.study.models import ModelShape, parameters, train_flops_per_token
+from codestage.study.schedule import shares
 from codestage.study.schema import Study
 
 CURVE_POINTS = 60
@@ -52,6 +53,9 @@ def write_records(
 ) -> Path:
     """Write items.parquet, curves.parquet, runs.json and study.json; returns their folder."""
     out = store.root / "results"
+    segments = {s.hash for stages in works.values() for w in stages for s in w.segments}
+    curves = [("train", hash_, "curve.parquet") for hash_ in segments]
+    store.fetch([*curves, *(("evaluate", step.hash, None) for step in evaluations.values())])
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_items(out / "items.parquet", works, evaluations, store)
@@ -122,7 +126,7 @@ def _curves(works: Mapping[str, list[StageWork]], store: Store) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for stages in works.values():
         for work in stages:
-            parts = [pq.read_table(store.read("train", s.hash) / "curve.parquet") for s in work.segments]
+            parts = [pq.read_table(store.file("train", s.hash, "curve.parquet")) for s in work.segments]
             curve = pa.concat_tables(parts).select(["tokens", "loss", "lr"]).to_pylist()
             width = max(1, -(-len(curve) // CURVE_POINTS))
             for i in range(0, len(curve), width):
@@ -147,7 +151,7 @@ def _validation(works: Mapping[str, list[StageWork]], study: Study, store: Store
     for stages in works.values():
         for work in stages:
             for step in work.segments:
-                curve = pq.read_table(store.read("train", step.hash) / "curve.parquet")
+                curve = pq.read_table(store.file("train", step.hash, "curve.parquet"))
                 for point in curve.select(["tokens", "validation"]).to_pylist():
                     for source, loss in point["validation"] or ():
                         rows.append(
@@ -239,10 +243,7 @@ def _study(
         "arms": [_told_arm(arm) for arm in arms_of(runs)],
         "domains": {name: source.domain for name, source in study.sources.items()},
         "code_options": code_options(study),
-        "schedules": {
-            name: {o: "phases" if len(spec.pieces(s.lr)) > 1 else "mix" for o, spec in s.options.items()}
-            for name, s in study.stages.items()
-        },
+        **_told_orders(study),
         "model": {
             "family": shape.family,
             "hidden_size": shape.hidden_size,
@@ -274,6 +275,23 @@ def _study(
             "train_seconds": round(sum(store.record(s)["seconds"] for s in segments.values()), 1),
         },
         "written": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _told_orders(study: Study) -> dict[str, Any]:
+    """Of every option of every stage: whether its mixture changes on the way, and the shares it holds in all."""
+    pieces = {
+        name: {o: spec.pieces(s.lr) for o, spec in s.options.items()} for name, s in study.stages.items()
+    }
+    return {
+        "schedules": {
+            name: {o: "phases" if len(p) > 1 else "mix" for o, p in options.items()}
+            for name, options in pieces.items()
+        },
+        "totals": {
+            name: {o: {n: str(x) for n, x in shares(p).items()} for o, p in options.items()}
+            for name, options in pieces.items()
+        },
     }
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -12,19 +13,24 @@ from typing import Any
 import psutil
 
 from codestage.data.mixture import check_supply
+from codestage.data.own_code import Code
 from codestage.data.shards import Shard
 from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, gpus, run_steps
-from codestage.engine.model_steps import model_shape, model_step
+from codestage.engine.model_steps import admit_code, model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
-from codestage.engine.ray_arms import ALL_PLACES, wait_out
+from codestage.engine.ray_arms import ALL_PLACES, check_gangs, wait_out
 from codestage.engine.ray_arms import run_steps as on_cluster
+from codestage.engine.remote import patient
 from codestage.engine.results import code_options, rebuild, write_records
+from codestage.engine.sending import Sender
+from codestage.engine.shared import open_store
 from codestage.engine.store import Step, Store
 from codestage.engine.together import Team, launched
 from codestage.engine.tracking import Tracker
 from codestage.engine.until import More, Until, check, settle
+from codestage.engine.versions import Versions
 from codestage.errors import RunError, UserError
 from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import expand, runs
@@ -47,32 +53,44 @@ def run(
     shard: int | None = None,
     until: Until | None = None,
     ray: str | None = None,
+    processes: int | None = None,
+    trust_code: bool = False,
+    store: str | None = None,
 ) -> Any:
     """Run the study of `study_path` in `folder`, or go on with it; returns the report's files.
 
     `track` names where learning curves go beside the records: tensorboard, wandb or trackio. With `until`
     seeds are added where a contrast is still open (`codestage.engine.until`). Started by
     torchrun, the first process does this and all train; the others return None. `shard` of them hold one
-    copy of the model. With `ray`, the address of a cluster or "auto", every step is done there.
+    copy of the model. With `ray`, the address of a cluster or "auto", every step is done there, each train
+    step by `processes` together (one, if not given). `trust_code` lets code of the model's own run.
+    `store` is the address of a store that finished steps are sent to and taken from; the folder keeps it.
 
     Raises:
         UserError: bad input, found before anything is trained.
         RunError: something failed under way; what is finished stays finished.
     """
     if ray is not None:
-        if launched():
-            raise UserError("--ray starts its workers itself; run this without torchrun")
-        places, there = ALL_PLACES if workers is None else workers, partial(on_cluster, address=ray)
+        places, size = ALL_PLACES if workers is None else workers, processes or 1
+        check_gangs(study_path, processes, shard, places)
+        there = partial(on_cluster, address=ray, processes=size, shard=shard)
         study, to = study_path.resolve(), folder.resolve()  # nodes work elsewhere
-        return _run(study, to, places, on_event, track, until, there)
+        return _run(study, to, places, on_event, track, until, there, trust_code, store)
+    if processes is not None:
+        raise UserError(f"--processes is for --ray; without it: torchrun --nproc-per-node {processes}")
     if not launched():
-        return _run(study_path, folder, workers, on_event, track, until, run_steps)
+        if shard is not None:
+            raise UserError(
+                f"--shard {shard}: start many processes with torchrun, or --ray and --processes"
+            )
+        return _run(study_path, folder, workers, on_event, track, until, run_steps, trust_code, store)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
     team = Team(folder, shard)
     if not team.world.first:
         return team.follow()
     try:
-        return _run(study_path, folder, workers, on_event, track, until, team.run_steps)
+        do = team.run_steps
+        return _run(study_path, folder, workers, on_event, track, until, do, trust_code, store)
     finally:
         team.dismiss()
 
@@ -85,8 +103,11 @@ def _run(
     track: str | None,
     until: Until | None,
     do: Callable[..., None],
+    trust_code: bool,
+    remote: str | None,
 ) -> Any:
     study = load_study(study_path)
+    code = admit_code(study_path) if trust_code else None
     if until:
         check(until, study, study_path, code_options(study))
     if any(task.answer == "code" for task in evaluation_tasks(study, study_path)):
@@ -102,15 +123,25 @@ def _run(
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
     with only_one(folder):
         wait_out(folder)
-        store = Store(folder)
         progress = Progress(folder, study.name)
-        doing = partial(do, store=store, workers=workers)
+
+        def warn(text: str) -> None:
+            progress.warnings.append(text)
+            _announce(progress, "running", on_event)
+
+        store = open_store(folder, remote, patient(warn))
+        sender = Sender(store, progress.warnings.append)
+        doing = partial(_with_code, do, code, store=store, workers=workers)
         try:
-            works = _do_steps(study, study_path, store, doing, progress, on_event, tracker, until)
+            works = _do_steps(
+                study, study_path, store, doing, progress, on_event, tracker, until, sender
+            )
             _, files = rebuild(folder)
             if tracker:
                 tracker.finish(works, store)
-        except Stopped:
+            sender.finish(partial(_announce, progress, "running", on_event))
+            store.end()
+        except (Stopped, KeyboardInterrupt):  # the latter while steps are brought or sent
             _announce(progress, "stopped", on_event)
             raise RunError(
                 f"stopped; everything is saved, `codestage run {study_path}` goes on from here"
@@ -118,8 +149,18 @@ def _run(
         except BaseException:
             _announce(progress, "failed", on_event)
             raise
+        finally:
+            sender.abandon()
         _announce(progress, "done", on_event)
     return files
+
+
+def _with_code(do: Callable[..., None], code: Code | None, steps: Sequence[Step], **how: Any) -> None:
+    """Do the steps, those that compute the model with its own code where the user lets it run."""
+    if code:
+        own = ("model", "train", "evaluate")
+        steps = [replace(s, code=code) if s.kind in own else s for s in steps]
+    do(steps, **how)
 
 
 def evaluation_tasks(study: Study, study_path: Path) -> list[Task]:
@@ -151,6 +192,7 @@ def _do_steps(
     on_event: OnEvent,
     tracker: Tracker | None,
     until: Until | None,
+    sender: Sender,
 ) -> dict[str, list[StageWork]]:
     """Data, training, evaluation, records."""
 
@@ -160,10 +202,19 @@ def _do_steps(
             tracker.hear(event, step, body)
         progress.write("running", force=event == "done")
         on_event(progress.snapshot("running"))
+        if event == "done":
+            sender.put(step)
+
+    versions = Versions()
 
     def do(steps: Sequence[Step]) -> None:
-        progress.expect(steps, {s.hash for s in steps if store.has(s)})
+        sender.put(*store.begin(study.name, steps))
+        finished = [s for s in steps if store.has(s)]
+        progress.expect(steps, {s.hash for s in finished})
+        if warning := versions.warning(finished, store):
+            progress.warnings.append(warning)
         _announce(progress, "running", on_event)
+        store.bring(steps)
         doing(steps, listener=listener)
 
     data = data_steps(study, study_path)
@@ -295,8 +346,7 @@ def _facts(study: Study, store: Store, data: DataSteps, seconds: float) -> dict[
     """What the report tells of the machine, the versions and the data."""
     ledgers = {}
     for name, step in data.documents.items():
-        folder = store.read("documents", step.hash)
-        ledger = json.loads((folder / "ledger.json").read_text())
+        ledger = json.loads(store.file("documents", step.hash, "ledger.json").read_text())
         ledgers[name] = {key: ledger[key] for key in ("read", "kept", "removed", "kinds", "training")}
     return {
         "data": ledgers,

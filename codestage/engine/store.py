@@ -9,7 +9,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codestage.data.disk import file_digest, sync
+from codestage.data.own_code import Code
 from codestage.errors import RunError
 from codestage.study.identity import digest, plain
 
@@ -51,6 +52,8 @@ class Step:
     """Tokens to train, or a guess of like size: for order and progress only."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Hashes in `config` -> what people call what they stand for."""
+    code: Code | None = None
+    """A model's own code that the user lets run for it; what it is, the model step's files say."""
 
     @property
     def hash(self) -> str:
@@ -104,6 +107,10 @@ class Store:
             self._verified.add(folder)
         return folder
 
+    def file(self, kind: str, hash_: str, name: str) -> Path:
+        """One file of a finished step, where the others are not needed; raises what `read` does."""
+        return self.read(kind, hash_) / name
+
     def record(self, step: Step) -> dict[str, Any]:
         """What `step.json` says of a finished step."""
         text = (self.path(step.kind, step.hash) / "step.json").read_text()
@@ -117,6 +124,21 @@ class Store:
                 record = json.loads(path.read_text())
                 if isinstance(record, dict) and record.get("hash") == path.parent.name:
                     yield record
+
+    def begin(self, study: str, steps: Sequence[Step]) -> list[Step]:
+        """Before `steps` of a study are done. Answers those that are finished here and are to be sent elsewhere: none,
+        as for the next three, where this folder is the whole store (`codestage.engine.shared` has the other kind).
+        """
+        return []
+
+    def bring(self, steps: Sequence[Step]) -> None:
+        """Have here what those of `steps` that are not finished are made from."""
+
+    def fetch(self, wanted: Iterable[tuple[str, str, str | None]]) -> None:
+        """Have files (kind, hash, name; None: all) of finished steps here, at once rather than one by one."""
+
+    def end(self) -> None:
+        """All that a study wants is finished."""
 
     def commit(self, step: Step, result: Path, seconds: float) -> None:
         """Move a finished folder into the store in one rename; its work folder goes.

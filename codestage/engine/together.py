@@ -25,6 +25,15 @@ def launched() -> bool:
     return all(name in os.environ for name in told) and int(os.environ["WORLD_SIZE"]) > 1
 
 
+def around_training(steps: Sequence[Step]) -> tuple[list[Step], list[Step], list[Step]]:
+    """(those that need no train step of `steps`, the train steps, those that need one)"""
+    training = [step for step in steps if step.kind == "train"]
+    trained = {step.hash for step in training}
+    others = [step for step in steps if step.kind != "train"]
+    before = [step for step in others if trained.isdisjoint(step.inputs.values())]
+    return before, training, [step for step in others if not trained.isdisjoint(step.inputs.values())]
+
+
 class Team:
     """This process among the others."""
 
@@ -80,9 +89,7 @@ class Team:
             Stopped: on SIGINT or SIGTERM, once all work is saved.
         """
         waiting = [step for step in steps if not store.has(step)]
-        training = [step for step in waiting if step.kind == "train"]
-        after = {step.hash for step in training}
-        before = [s for s in waiting if s.kind != "train" and after.isdisjoint(s.inputs.values())]
+        before, training, rest = around_training(waiting)
         local.run_steps(before, store, workers=workers, listener=listener)
         self._listener = listener
         for step in training:  # a run's segments stand in their order
@@ -92,7 +99,6 @@ class Team:
             if not self._train(step):
                 raise Stopped
             listener("done", step, {"seconds": time.monotonic() - began})
-        rest = [s for s in waiting if s.kind != "train" and not after.isdisjoint(s.inputs.values())]
         local.run_steps(rest, store, workers=workers, listener=listener)
 
     def _train(self, step: Step) -> bool:

@@ -102,7 +102,7 @@ class Tracker:
 def _points(work: StageWork, store: Store) -> Iterator[tuple[dict[str, float], int]]:
     """(values, tokens) of every batch of a stage, from the curves of its segments."""
     for step in work.segments:
-        curve = pq.read_table(store.read("train", step.hash) / "curve.parquet")
+        curve = pq.read_table(store.file("train", step.hash, "curve.parquet"))
         for row in curve.to_pylist():
             values = {key: float(row[key]) for key in ("loss", "lr", "grad_norm")}
             values |= {f"validation/{source}": loss for source, loss in row["validation"] or ()}

@@ -19,7 +19,8 @@ from codestage.engine.store import Step, write_atomically
 from codestage.errors import UserError
 from codestage.study.expand import count_text
 from codestage.study.load import line_of
-from codestage.study.schema import Study, parse_count
+from codestage.study.schema import Study
+from codestage.study.values import parse_count
 
 MAX_SEEDS = 12
 Works = dict[str, list[StageWork]]

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from codestage.engine.shared import open_store
 from codestage.engine.store import VERSIONS, Step, Store
 from codestage.engine.wanted import Wanted, wanted
 from codestage.errors import UserError
@@ -34,7 +35,7 @@ def why(study_path: Path, folder: Path, asked: str = "") -> dict[str, Any]:
     Raises:
         UserError: no step of the study or of its store is called so.
     """
-    store = Store(folder)
+    store = open_store(folder)
     return Explanations(store, wanted(study_path, store)).answer(asked)
 
 

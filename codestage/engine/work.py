@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from codestage.data.batches import Batches, Validation
 from codestage.data.instruct import PLAIN, Chat
 from codestage.data.mixture import MixturePlan
+from codestage.data.own_code import admit
 from codestage.data.tokenizer import load_tokenizer
 from codestage.engine import data_work, model_steps
 from codestage.engine.data_steps import read_shard
@@ -33,13 +34,17 @@ class Workshop:
     tell: Callable[[Mapping[str, Any]], None]
     compiled: bool
     world: Any = None
-    """The processes that train together (`train.parallel.World`); None: this one alone."""
+    """The processes that train together (`train.parallel.World`); None: not known before the first train step."""
+    meet: Callable[[], Any] | None = None
+    """Joins those processes; None: this one is alone."""
     spread: data_work.Spread = field(default_factory=data_work.Here)
     _pool: Any = field(default=None, repr=False)
 
     def do(self, step: Step) -> None:
         """Do a step and commit its result."""
         began = time.monotonic()
+        if step.code:
+            admit(step.code)
         out = self.store.work(step)
         if step.kind == "train":
             self._train(step, out)
@@ -74,7 +79,7 @@ class Workshop:
         from codestage.train.model import ModelPool
         from codestage.train.parallel import alone
 
-        self.world = self.world or alone()
+        self.world = self.world or (self.meet or alone)()
         payload: SegmentPayload = step.payload
         self._pool = self._pool or ModelPool(compiled=self.compiled, device=self.world.device)
         inputs = step.inputs

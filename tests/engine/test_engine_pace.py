@@ -129,3 +129,21 @@ def test_the_time_left_is_told_with_its_range():
     )
     assert left_text({"seconds_left": 20, "seconds_left_range": None}) == "about 20 s"
     assert left_text({"seconds_left": 4e5, "seconds_left_range": [4e5, 4e5]}) == "about 4.6 days"
+
+
+def test_what_was_compiled_or_prepared_says_nothing_of_how_long_training_takes(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("codestage.engine.progress.time.monotonic", lambda: now)
+    progress = Progress(tmp_path, "some")
+    documents, train = step("prose", kind="documents"), step("text#0", cost=1e6)
+    progress.expect([documents], set())
+    progress.hear("started", documents, {})
+    progress.hear("done", documents, {"seconds": 5.0})
+    progress.expect([train], set())
+    progress.hear("started", train, {})
+    assert progress.snapshot("running")["seconds_left"] is None
+    now = 60.0  # compiled, and one batch
+    progress.hear("progress", train, {"tokens": 1000})
+    now = 70.0
+    progress.hear("progress", train, {"tokens": 101_000})
+    assert progress.snapshot("running")["seconds_left"] == pytest.approx(90, rel=0.02)

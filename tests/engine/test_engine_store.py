@@ -173,6 +173,29 @@ def test_a_second_run_is_refused_and_the_lock_goes_with_the_first(tmp_path):
         pass
 
 
+def test_whether_a_run_goes_on_is_asked_without_writing(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "status.json").write_text(
+        '{"state": "running", "study": "x", "running": [1], "tokens_per_second": 9}'
+    )
+    assert status(tmp_path)["state"] == "stopped"  # no lock, no run
+    assert [p.name for p in (tmp_path / "work").iterdir()] == ["status.json"]
+    real = Path.open
+
+    def reading(self, mode="r", *args, **kwargs):
+        if set(mode) & set("wax+"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, mode, *args, **kwargs)
+
+    with only_one(tmp_path):
+        monkeypatch.setattr(Path, "open", reading)
+        assert status(tmp_path)["state"] == "running"
+    assert status(tmp_path)["state"] == "stopped"
+    monkeypatch.setattr(fcntl, "flock", lambda *_: 1 / 0)
+    (tmp_path / "work" / "lock").unlink()
+    assert status(tmp_path)["state"] == "stopped"
+
+
 def test_a_file_system_without_locks_is_told_as_that(tmp_path, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")
