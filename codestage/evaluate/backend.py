@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging
 
 import codestage.pangu  # noqa: F401 - makes the model known to Transformers
+from codestage.data.own_code import unreadable
 from codestage.data.place import in_file
 from codestage.data.tokenizer import MARKS, puts_begin
-from codestage.errors import UserError
 from codestage.evaluate.decode import Decoder
 from codestage.evaluate.speak import Scored, Written
 from codestage.evaluate.trees import Tree, score
@@ -64,7 +64,7 @@ class Backend:
         marked: bool = False,
         precision: Precision = "float32",
     ) -> "Backend":
-        """A folder in Transformers' format (safetensors, no code of its), a .gguf, or a hub id.
+        """A folder in Transformers' format (safetensors), a .gguf, or a hub id; code of its is not run here.
 
         It stands on the GPU if there is one. Without a tokenizer the model's own is used, and then the
         begin token stands before a text where that tokenizer puts one, or codestage trained the model.
@@ -85,7 +85,7 @@ class Backend:
                 tokenizer = own.backend_tokenizer
                 begins = (Path(place) / MARKS).exists() or puts_begin(own)
         except Exception as error:  # a broken file makes the readers raise anything
-            raise UserError(f"{model}: no model that Transformers can read: {error}") from None
+            raise unreadable(str(model), error) from None
         if torch.cuda.is_available():
             torch.nn.Module.to(found, "cuda")
         return cls(found, tokenizer, marked=marked, begins=begins)

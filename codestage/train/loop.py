@@ -85,12 +85,14 @@ def train_segment(
     state.begin(partials, runtime.report)
     trainer = _Trainer(state, batches, validation, runtime.report)
     began, begin_tokens = time.monotonic(), state.tokens
-    last_save = began
+    last_save, first = began, True
     while state.batch < segment.stop:
         late = time.monotonic() - last_save > runtime.checkpoint_seconds
         loss = trainer.step(stop=runtime.should_stop(), save=late)
         speed = (state.tokens - begin_tokens) / max(1e-9, time.monotonic() - began)
         on_step(StepLog(state.batch, state.tokens, loss, speed))
+        if first:  # it compiled, which says nothing of the others
+            began, begin_tokens, first = time.monotonic(), state.tokens, False
         if trainer.asked_to_stop or trainer.asked_to_save:
             state.save(partials)
             last_save = time.monotonic()

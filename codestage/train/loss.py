@@ -58,7 +58,11 @@ class PiecewiseNats(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, parts: int
     ) -> tuple[Tensor, Tensor]:
         """`hidden` `[n, h]`, `weight` `[vocab, h]`, `labels` `[n]` -> (nats summed, nats `[n]`)."""
-        nats, hidden_grad, weight_grad = [], [], torch.zeros_like(weight, dtype=torch.float32)
+        nats, hidden_grad = [], []
+        trained = ctx.needs_input_grad[
+            1
+        ]  # with an adapter the head is not, and held-out loss needs no gradient
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if trained else None
         for rows, wanted in zip(hidden.chunk(parts), labels.chunk(parts), strict=True):
             logits = (rows @ weight.T).float()
             predicted = wanted >= 0
@@ -69,14 +73,18 @@ class PiecewiseNats(torch.autograd.Function):
             slope = slope.scatter_add(1, index, torch.full_like(log_z, -1.0)) * predicted[:, None]
             slope = slope.to(rows.dtype)
             hidden_grad.append(slope @ weight)
-            weight_grad += slope.T @ rows
-        ctx.save_for_backward(torch.cat(hidden_grad), weight_grad.to(weight.dtype))
+            if weight_grad is not None:
+                weight_grad += slope.T @ rows
+        ctx.save_for_backward(
+            torch.cat(hidden_grad), None if weight_grad is None else weight_grad.to(weight.dtype)
+        )
         each = torch.cat(nats)
         ctx.mark_non_differentiable(each)
         return each.sum(), each
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         """The stored gradients, scaled by the sum's own."""
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grads[0], weight_grad * grads[0], None, None
+        head = None if weight_grad is None else weight_grad * grads[0]
+        return hidden_grad * grads[0], head, None, None

@@ -8,14 +8,24 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
+from codestage.attention import PRODUCTS
+from codestage.data.own_code import unreadable
 from codestage.data.place import place_of
 from codestage.errors import UserError
 from codestage.study.models import ModelShape
 from codestage.study.schema import ModelSpec
 from codestage.train import checkpoint
+from codestage.train.attention import document_bias
 from codestage.train.state import CURVE
 
-NOT_SHAPE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "quantization_config")
+NOT_SHAPE = (
+    "_name_or_path",
+    "auto_map",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+)
 """Settings of a configuration that say nothing of what is computed here."""
 MODEL_FILES = ("*.safetensors", "config.json")
 
@@ -34,7 +44,7 @@ def pretrained_shape(
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except Exception as error:  # readers of foreign files raise anything
-        raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
+        raise unreadable(_told(spec), error) from None
     if vocabulary > config.vocab_size:
         if not spec.grow:
             raise UserError(
@@ -95,8 +105,9 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
             place, dtype=torch.float32, trust_remote_code=False, **safe, **more
         )
     except Exception as error:
-        raise UserError(f"{_told(spec)}: no model that Transformers can read: {error}") from None
+        raise unreadable(_told(spec), error) from None
     _check_head(model, spec)
+    _check_documents(model, spec)
     _grow(model, shape.vocab_size)
     begun = checkpoint.Checkpoint(
         weights={name: p.detach().clone() for name, p in model.named_parameters()},
@@ -133,6 +144,32 @@ def _check_head(model: Any, spec: ModelSpec) -> None:
         raise UserError(
             f"{_told(spec)}: a {model.config.model_type} changes its logits after the head, which codestage "
             "does not do; take another model"
+        )
+
+
+@torch.no_grad()
+def _check_documents(model: Any, spec: ModelSpec) -> None:
+    """Documents that share a row must not see each other: a model's own code may attend in its own way."""
+    tokens, positions = torch.arange(1, 9)[None], torch.arange(4).repeat(2)[None]
+    seen = document_bias(torch.tensor([[0] * 4 + [1] * 4]))
+    model.set_attn_implementation(PRODUCTS)
+    model.config._attn_implementation = PRODUCTS
+    told = {"attention_mask": seen, "position_ids": positions, "use_cache": False}
+    try:
+        whole = model.base_model(tokens, **told).last_hidden_state[:, 4:]
+        told = {
+            "attention_mask": seen[..., :4, :4],
+            "position_ids": positions[:, :4],
+            "use_cache": False,
+        }
+        alone = model.base_model(tokens[:, 4:], **told).last_hidden_state
+        apart = torch.allclose(whole, alone, atol=1e-3)
+    except (TypeError, ValueError, RuntimeError):  # takes no such mask
+        apart = False
+    if not apart:
+        raise UserError(
+            f"{_told(spec)}: a {model.config.model_type} does not attend through Transformers' attention interface, so "
+            "that documents in one row would see each other; take another model"
         )
 
 

@@ -5,6 +5,7 @@ Each file here would leave a mark beside it if it were run, or leave its folder.
 
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -258,20 +259,29 @@ def test_checkpoints_hold_no_pickle(tmp_path):
     assert "pickle" not in text
 
 
-def test_no_command_takes_code_from_a_hub():
-    """There is no switch for it; nothing says trust_remote_code=True but a comment on how others load our exports."""
+def test_code_from_a_hub_runs_at_one_place_and_by_one_switch():
+    """Nothing says trust_remote_code=True; what lets code run is `own_code.admit`, which the switch leads to
+    (tests/engine/test_engine_own_code.py), and no part of the study file can name it.
+    """
     package = Path(__file__).parents[2] / "codestage"
-    said = [
-        (path.name, line.strip())
-        for path in package.rglob("*.py")
-        for line in path.read_text().splitlines()
-        if "trust_remote_code" in line and "trust_remote_code=False" not in line
+    said = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
+    assert not [name for name, text in said.items() if "trust_remote_code=True" in text]
+    assert [n for n, text in said.items() if "get_class_from_dynamic_module" in text] == [
+        "data/own_code.py"
     ]
-    assert {name for name, _ in said} <= {"export.py"}
-    listed = subprocess.run(
-        [sys.executable, "-m", "codestage.cli", "eval", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "trust" not in listed.stdout
+    assert not [n for n, text in said.items() if n.startswith("study/") and "trust" in text]
+    for command, offered in {
+        "run": True,
+        "plan": True,
+        "eval": True,
+        "init": False,
+        "export": False,
+    }.items():
+        listed = subprocess.run(
+            [sys.executable, "-m", "codestage.cli", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+        assert ("--trust-remote-code" in listed.stdout) == offered, command
