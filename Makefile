@@ -22,7 +22,7 @@ quickstart: $(BIN)/codestage
 
 test: $(BIN)/pytest
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --durations 30
 
 $(BIN)/mkdocs: $(BIN)/codestage
 	$(BIN)/pip install --quiet --editable '.[docs]'
