@@ -36,5 +36,5 @@ def test_a_benchmark_prints_its_figures(name):
 
 
 def test_all_that_are_quick_enough_are_tried():
-    slow = {"coverage.py", "train_many.py"}  # minutes at any size
+    slow = {"coverage.py", "time_to_answer.py", "train_many.py"}  # minutes at any size
     assert {f.name for f in FOLDER.glob("*.py")} - SMALLEST.keys() == slow
