@@ -8,6 +8,12 @@ import fsspec
 import pytest
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def s3_server(bucket):
     """Serves an empty bucket for as long as the context lasts; gives its address."""
@@ -33,9 +39,7 @@ def gs_server(bucket):
     os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # a service that only Google has
     pytest.importorskip("gcsfs")
     module = pytest.importorskip("gcp_storage_emulator.server", reason="gcp-storage-emulator is missing")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     server = module.create_server("127.0.0.1", port, in_memory=True, default_bucket=bucket)
     server.start()
     options = {"endpoint_url": f"http://127.0.0.1:{port}", "token": "anon", "project": "test"}

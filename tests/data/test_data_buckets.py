@@ -2,68 +2,29 @@
 
 import gzip
 import json
-import os
-import socket
-from contextlib import contextmanager
 
 import fsspec
 import pytest
+from buckets_fixture import free_port, gs_server, s3_server
 
 from codestage.data.files import find
 from codestage.data.sources import read_source
 from codestage.errors import UserError
 from codestage.study.schema import SourceSpec
 
-os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # a service that only Google has
 TEXTS = [[f"Tale {f} of {i}. The cat sleeps." for i in range(5)] for f in range(3)]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def fresh_clients():
-    """No client of an earlier test, with its address, is taken again."""
-    for protocol in ("s3", "gcs"):
-        fsspec.get_filesystem_class(protocol).clear_instance_cache()
-    yield
+@pytest.fixture
+def s3():
+    with s3_server("corpora") as bucket:
+        yield bucket
 
 
 @pytest.fixture
-def s3(monkeypatch):
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer(
-        ip_address="127.0.0.1", port=0
-    )
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
-    with fresh_clients():
-        fsspec.filesystem("s3").makedirs("corpora", exist_ok=True)
-        yield "s3://corpora"
-    server.stop()
-
-
-@pytest.fixture
-def gs(monkeypatch):
-    pytest.importorskip("gcsfs")
-    module = pytest.importorskip(
-        "gcp_storage_emulator.server", reason="gcp-storage-emulator is not installed"
-    )
-    port = free_port()
-    server = module.create_server("127.0.0.1", port, in_memory=True, default_bucket="corpora")
-    server.start()
-    options = {"endpoint_url": f"http://127.0.0.1:{port}", "token": "anon", "project": "test"}
-    monkeypatch.setitem(fsspec.config.conf, "gs", options)
-    monkeypatch.setitem(fsspec.config.conf, "gcs", options)
-    with fresh_clients():
-        yield "gs://corpora"
-    server.stop()
+def gs():
+    with gs_server("corpora") as bucket:
+        yield bucket
 
 
 def fill(bucket):
@@ -116,5 +77,6 @@ def test_a_server_that_does_not_answer_is_one_message(monkeypatch, tmp_path):
         "config_kwargs": {"retries": {"max_attempts": 1}},
     }
     monkeypatch.setitem(fsspec.config.conf, "s3", options)
-    with fresh_clients(), pytest.raises(UserError, match="cannot be reached"):
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(UserError, match="cannot be reached"):
         find("s3://corpora/part-*.jsonl", tmp_path)
