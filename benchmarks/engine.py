@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from codestage.data.mixture import RowCounts
 from codestage.engine.graph import Supply, training_steps
@@ -170,12 +170,17 @@ def status(folder: Path, arms: list[int]) -> Iterator[dict[str, Any]]:
 class Sleep:
     """The payload of an items step without tasks: reading it takes a while."""
 
+    splits: ClassVar[dict[str, Any]] = {}
+    data = None
+    own = ()
+
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def __iter__(self) -> Iterator[Any]:
+    @property
+    def study(self) -> str:
         time.sleep(self.seconds)
-        return iter(({}, "nowhere.yaml", None))
+        return "nowhere.yaml"
 
 
 def scheduling(folder: Path, steps: int, seconds: float, workers: int) -> dict[str, Any]:

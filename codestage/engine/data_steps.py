@@ -13,13 +13,28 @@ from codestage.data.place import files_of
 from codestage.data.shards import Shard
 from codestage.data.sources import source_files
 from codestage.data.tokenizer import TOKENIZER_FILES
+from codestage.engine.asked import evaluation_tasks, own_tasks
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.evaluate.documents import published_files
-from codestage.evaluate.tasks import Task, load_tasks
+from codestage.evaluate.tasks import Task
 from codestage.study.expand import expand
 from codestage.study.load import line_of
-from codestage.study.schema import SourceSpec, Study, ValidationSpec
+from codestage.study.schema import OwnTaskSpec, SourceSpec, Study, ValidationSpec
+
+
+@dataclass(frozen=True)
+class ItemsPayload:
+    """Where evaluation items come from."""
+
+    splits: Mapping[str, SourceSpec]
+    """Task -> its training split."""
+    study: str
+    """Path of the study file."""
+    data: str | None
+    """Folder of the tasks' published files."""
+    own: Sequence[Task]
+    """Those of the study's own."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +53,18 @@ class DataSteps:
 
 def data_steps(study: Study, study_path: Path) -> DataSteps:
     """Steps for every source that some arm uses."""
-    tasks = load_tasks(study.evaluate.suites)
+    tasks, own = evaluation_tasks(study, study_path), own_tasks(study, study_path)
     splits = {name: _split(path, study_path) for name, path in study.evaluate.training_splits.items()}
     items = Step(
         "items",
         "evaluation items",
         {"tasks": [[t.name, t.version] for t in tasks], "n": study.evaluate.items}
+        | ({"own": {t.name: _own(study.evaluate.tasks[t.name], t) for t in own}} if own else {})
         | _published(tasks, study, study_path)
         | ({"training_splits": {n: files for n, (_, files) in splits.items()}} if splits else {}),
-        payload=({n: spec for n, (spec, _) in splits.items()}, str(study_path), study.evaluate.data),
+        payload=ItemsPayload(
+            {n: spec for n, (spec, _) in splits.items()}, str(study_path), study.evaluate.data, own
+        ),
     )
     needs = _needs(study)
     documents = {name: _documents_step(study.sources[name], name, study_path, items) for name in needs}
@@ -62,6 +80,11 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
         for length in sorted(lengths)
     }
     return DataSteps(items, documents, tokenizer, prepared)
+
+
+def _own(spec: OwnTaskSpec, task: Task) -> dict[str, Any]:
+    """What makes a task of the study's own what it is: all but the name of its file."""
+    return spec.model_dump(exclude={"path"}) | {"file": file_digest(Path(task.data["own"]))}
 
 
 def _published(tasks: Sequence[Task], study: Study, study_path: Path) -> dict[str, Any]:

@@ -32,12 +32,12 @@ from codestage.data.tokenizer import (
     save_tokenizer,
     train_tokenizer,
 )
-from codestage.engine.data_steps import place
+from codestage.engine.data_steps import ItemsPayload, place
 from codestage.engine.store import Step, Store
 from codestage.errors import UserError
 from codestage.evaluate.documents import from_json, task_items
 from codestage.evaluate.items import Item as Question
-from codestage.evaluate.tasks import Task, load_tasks
+from codestage.evaluate.tasks import Task, load_tasks, tasks_of
 from codestage.study.load import line_of
 from codestage.study.schema import SourceSpec
 
@@ -79,25 +79,26 @@ class Here:
         yield from ahead(function, _read_file(path))
 
 
-def make_items(step: Step, out: Path, tasks: list[Task]) -> None:
+def make_items(step: Step, out: Path) -> None:
     """Freeze the evaluation items: `items.json`, task -> list of items; and what the tasks' training
     splits ask: `training.json`, task -> list of prompts.
     """
-    splits, path, data = step.payload
-    folder = Path(path).parent / data if data else None
+    asked: ItemsPayload = step.payload
+    path = Path(asked.study)
+    folder = path.parent / asked.data if asked.data else None
     try:
         frozen = {
             task.name: [asdict(i) for i in task_items(task, n=step.config["n"], data=folder)]
-            for task in tasks
+            for task in tasks_of(step.config["tasks"], asked.own)
         }
     except UserError as error:
-        raise UserError(f"{path}:{line_of(Path(path), ('evaluate',))}: {error}") from None
+        raise UserError(f"{path}:{line_of(path, ('evaluate',))}: {error}") from None
     (out / "items.json").write_text(json.dumps(frozen, indent=0, ensure_ascii=False))
-    asked = {
-        name: [e.prompt for e in read_source(spec, Path(path).parent) if isinstance(e, Example)]
-        for name, spec in splits.items()
+    prompts = {
+        name: [e.prompt for e in read_source(spec, path.parent) if isinstance(e, Example)]
+        for name, spec in asked.splits.items()
     }
-    (out / "training.json").write_text(json.dumps(asked, ensure_ascii=False))
+    (out / "training.json").write_text(json.dumps(prompts, ensure_ascii=False))
 
 
 def frozen_items(folder: Path, tasks: Sequence[Task]) -> dict[Task, list[Question]]:
@@ -172,8 +173,9 @@ class TrainingSplits:
         }
         self._task = {name: task for name, (task, _) in prompts.items()}
         self._index = Index({name: text for name, (_, text) in prompts.items()})
-        tasks = json.loads((items / "step.json").read_text())["config"]["tasks"]
-        made = [t for t in load_tasks([name for name, _ in tasks]) if "procedural" in t.data]
+        config = json.loads((items / "step.json").read_text())["config"]
+        named = [name for name, _ in config["tasks"] if name not in config.get("own", ())]
+        made = [t for t in load_tasks(named) if "procedural" in t.data]
         self._skills = {t.data["procedural"]["skill"]: t.name for t in made}
 
     def seen(self, documents: Iterable[Item], ledger: Ledger) -> Iterator[Item]:

@@ -13,9 +13,9 @@ import psutil
 from codestage.analyse.power import minimum_detectable, read_pilot
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
+from codestage.engine.asked import evaluation_tasks
 from codestage.engine.graph import StageWork, Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
-from codestage.engine.run import evaluation_tasks
 from codestage.errors import UserError
 from codestage.study.expand import StagePlan, runs
 from codestage.study.load import line_of, load_study

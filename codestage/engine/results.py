@@ -18,7 +18,7 @@ from codestage.engine.work import segment_batches
 from codestage.errors import RunError, UserError
 from codestage.evaluate.items import chance
 from codestage.evaluate.records import CHECKPOINT_SCHEMA, SCHEMA
-from codestage.evaluate.tasks import METRICS, load_tasks, modes
+from codestage.evaluate.tasks import METRICS, modes, tasks_of
 from codestage.study.expand import Arm, Run, is_code
 from codestage.study.models import ModelShape, parameters, train_flops_per_token
 from codestage.study.schedule import shares
@@ -308,7 +308,7 @@ def _told_arm(arm: Arm) -> dict[str, Any]:
 
 def _told_tasks(study: Study, evaluations: Mapping[str, Step], store: Store) -> list[dict[str, Any]]:
     """What was asked, by the items that were frozen for it."""
-    tasks = load_tasks(study.evaluate.suites)
+    tasks = next(([*tasks_of(s.config["tasks"], s.payload[1])] for s in evaluations.values()), [])
     hashes = {step.inputs["items"] for step in evaluations.values()}
     frozen = frozen_items(store.read("items", hashes.pop()), tasks) if hashes else {}
     return [

@@ -15,6 +15,7 @@ import psutil
 from codestage.data.mixture import check_supply
 from codestage.data.own_code import Code
 from codestage.data.shards import Shard
+from codestage.engine.asked import evaluation_tasks
 from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, gpus, run_steps
@@ -32,7 +33,6 @@ from codestage.engine.tracking import Tracker
 from codestage.engine.until import More, Until, check, settle
 from codestage.engine.versions import Versions
 from codestage.errors import RunError, UserError
-from codestage.evaluate.tasks import Task, load_tasks
 from codestage.study.expand import expand, runs
 from codestage.study.load import line_of, load_study
 from codestage.study.match import Measure, match
@@ -163,15 +163,6 @@ def _with_code(do: Callable[..., None], code: Code | None, steps: Sequence[Step]
     do(steps, **how)
 
 
-def evaluation_tasks(study: Study, study_path: Path) -> list[Task]:
-    """The tasks a study names; UserError with the line for one that is unknown."""
-    try:
-        return load_tasks(study.evaluate.suites)
-    except UserError as error:
-        line = line_of(study_path, ("evaluate", "suites"))
-        raise UserError(f"{study_path}:{line}: {error}") from None
-
-
 def _check_sandbox(study: Study, study_path: Path) -> None:
     """What models write can be run as the study asks: known before anything is trained."""
     from codestage.evaluate.sandbox import Sandbox
@@ -284,7 +275,7 @@ def evaluation_steps(
 
     Reasoning is generated only after the last stage: before tuning no model knows the form.
     """
-    tasks = [[t.name, t.version] for t in load_tasks(study.evaluate.suites)]
+    tasks, own = data.items.config["tasks"], data.items.payload.own
     steps: dict[str, Step] = {}
     for stages in works.values():
         for work in stages:
@@ -299,7 +290,7 @@ def evaluation_steps(
                 | ({"samples": study.evaluate.samples} if study.evaluate.samples else {})
                 | ({"chat_template": True} if chat else {}),
                 {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash, "items": data.items.hash},
-                payload=study.evaluate.sandbox,
+                payload=(study.evaluate.sandbox, own),
                 cost=EVALUATION_TOKENS,
             )
     return steps

@@ -59,10 +59,7 @@ class Workshop:
 
     def _make(self, step: Step, out: Path) -> None:
         if step.kind == "items":
-            from codestage.evaluate.tasks import load_tasks
-
-            tasks = load_tasks([name for name, _ in step.config["tasks"]])
-            data_work.make_items(step, out, tasks)
+            data_work.make_items(step, out)
         elif step.kind == "documents":
             data_work.make_documents(step, self.store, out, self.spread)
         elif step.kind == "model":
@@ -133,19 +130,20 @@ class Workshop:
         from codestage.evaluate.backend import Backend
         from codestage.evaluate.run import Evaluation, kept
         from codestage.evaluate.sandbox import Sandbox
-        from codestage.evaluate.tasks import load_tasks
+        from codestage.evaluate.tasks import tasks_of
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         folder = self.store.read("tokenizer", step.inputs["tokenizer"])
         template = Chat(folder) if step.config.get("chat_template") else PLAIN
         checkpoint = self.store.read("train", step.inputs["checkpoint"])
-        tasks = load_tasks([name for name, _ in step.config["tasks"]])
+        sandbox, own = step.payload
+        tasks = tasks_of(step.config["tasks"], own)
         items = data_work.frozen_items(self.store.read("items", step.inputs["items"]), tasks)
         evaluation = Evaluation(
             Backend.load(checkpoint, load_tokenizer(folder), marked=template.marked),
             template=template,
             samples=step.config.get("samples", 0),
-            sandbox=lambda: Sandbox(step.payload),
+            sandbox=lambda: Sandbox(sandbox),
         )
         parts = evaluation.parts(items, step.config["cot"])
         tables = [kept(out.parent, name, make) for name, make in parts]

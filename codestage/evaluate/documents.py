@@ -1,6 +1,5 @@
 """A task's items: from the package's own generators, the data set's published files, or the hub."""
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -13,6 +12,8 @@ from codestage.data.worlds import eval_items
 from codestage.errors import UserError
 from codestage.evaluate.converters import CONVERTERS, Doc
 from codestage.evaluate.items import Item
+from codestage.evaluate.own import own_docs
+from codestage.evaluate.rows import parse, text_of
 from codestage.evaluate.tasks import Task
 from codestage.study.seeds import child
 
@@ -44,7 +45,7 @@ def task_items(
 
 def has_data(task: Task, data: Path | None) -> bool:
     """Whether a task's items can be had without the hub."""
-    return "procedural" in task.data or bool(data and published_files(task, data))
+    return "procedural" in task.data or "own" in task.data or bool(data and published_files(task, data))
 
 
 def documents(**metadata: Any) -> dict[str, Any]:
@@ -79,11 +80,14 @@ def _docs(task: Task, seed: int, data: Path | None) -> Iterator[Doc]:
     if "procedural" in task.data:
         yield from _procedural(task, seed)
         return
+    if "own" in task.data:
+        yield from own_docs(Path(task.data["own"]))
+        return
     convert = CONVERTERS[task.data["convert"]]
     files = published_files(task, data) if data else []
     try:
         if files:
-            yield from convert(row for file in files for row in _parse(_text(file), file.name))
+            yield from convert(row for file in files for row in parse(text_of(file), file.name))
             return
         hub = task.data.get("hub")
         if hub is None:
@@ -115,33 +119,6 @@ def published_files(task: Task, folder: Path) -> list[Path]:
             return []
         found.append(path)
     return found
-
-
-def _parse(text: str, name: str) -> Iterator[Any]:
-    """The rows of a file by its name: JSON lines, a JSON list or object, or the text itself.
-
-    Raises:
-        ValueError: the file is none of these.
-    """
-    kind = name.removesuffix(".gz").rpartition(".")[2]
-    if kind == "jsonl":
-        yield from (json.loads(line) for line in text.splitlines() if line.strip())
-    elif kind == "json":
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError:  # lines of JSON under the name of one
-            data = [json.loads(line) for line in text.splitlines() if line.strip()]
-        yield from data if isinstance(data, list) else [data]
-    else:
-        yield text
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def _hub_rows(task: Task, hub: dict[str, Any], data: Path | None) -> Iterable[Any]:

@@ -6,7 +6,7 @@ that is neither of ours is looked for among the harness's own tasks (`lm-eval:NA
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -142,6 +142,12 @@ def load_tasks(names: Sequence[str]) -> list[Task]:
             else:
                 found |= {task.name: task for task in _harness_tasks(one, [*ours, *suites()])}
     return sorted(found.values(), key=_order)
+
+
+def tasks_of(named: Iterable[tuple[str, Any]], own: Sequence[Task]) -> list[Task]:
+    """The tasks behind (name, version), some of which are a study's `own`."""
+    names = {task.name for task in own}
+    return sorted([*load_tasks([n for n, _ in named if n not in names]), *own], key=_order)
 
 
 def _harness_tasks(name: str, known: list[str]) -> Iterator[Task]:

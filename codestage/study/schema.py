@@ -271,10 +271,25 @@ class StageSpec(Model):
         return round(tokens * (1 - self.lr.decay)) if self.lr.schedule == "wsd" else tokens
 
 
+class OwnTaskSpec(Model):
+    """Questions of the study's own: rows of `{question, answer}`, with `choices` or to be answered in writing."""
+
+    path: str = Field(description="file of JSON lines, or of a JSON list, beside the study file")
+    domain: str = Field(pattern=r"^[\w][\w -]*$", description="what the report counts it under")
+    answer: Literal["text", "number"] = Field("text", description="how written answers are compared")
+    letters: bool = Field(False, description="whether the choices are also shown with letters")
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
+        12, description="room for a written answer"
+    )
+
+
 class EvaluateSpec(Model):
     """What is evaluated at the end of every stage."""
 
-    suites: tuple[str, ...] = Field(min_length=1, description="names of suites and tasks")
+    suites: tuple[str, ...] = Field((), description="names of suites and tasks")
+    tasks: dict[Annotated[str, Field(pattern=r"^[\w][\w-]*$")], OwnTaskSpec] = Field(
+        default_factory=dict, description="name -> questions of your own"
+    )
     cot: tuple[Literal["off", "supplied", "generated"], ...] = Field(
         ("off",), description="no reasoning, reasoning supplied, or reasoning written by the model"
     )
@@ -291,6 +306,14 @@ class EvaluateSpec(Model):
     training_splits: dict[str, str] = Field(
         default_factory=dict, description="task -> files of its training split, looked for in the data"
     )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> "EvaluateSpec":
+        if not self.suites and not self.tasks:
+            raise ValueError(
+                "nothing is asked; name suites or tasks under suites, or your own under tasks"
+            )
+        return self
 
 
 class ValidationSpec(Model):

@@ -1,0 +1,36 @@
+"""The rows of files with questions, packed or not."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from codestage.errors import UserError
+
+
+def parse(text: str, name: str) -> Iterator[Any]:
+    """The rows of a file by its name: JSON lines, a JSON list or object, or the text itself.
+
+    Raises:
+        ValueError: the file is none of these.
+    """
+    kind = name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "jsonl":
+        yield from (json.loads(line) for line in text.splitlines() if line.strip())
+    elif kind == "json":
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError:  # lines of JSON under the name of one
+            data = [json.loads(line) for line in text.splitlines() if line.strip()]
+        yield from data if isinstance(data, list) else [data]
+    else:
+        yield text
+
+
+def text_of(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
