@@ -23,6 +23,9 @@ B = 10**9
 close = pytest.approx
 
 
+LR = "{schedule: wsd, warmup_tokens: 20M, decay: 0.2}"
+
+
 def planned(folder: Path, name: str, file: int = 0, gpu: str = "h100", **changes: str) -> dict:
     """The plan of a paper's size; `changes` are values of whole lines, by key, where they do not matter."""
     studies = preset_studies(name, scale="paper")
@@ -81,14 +84,14 @@ def test_plan_of_the_13b_model_needs_several_gpus(tmp_path):
 
 
 def test_plan_of_petty2024_agrees_with_sums_by_hand(tmp_path):
-    answer = planned(tmp_path, "petty2024", suites="[bbh]", tokens="1320M", warmup_tokens="20M")
+    answer = planned(tmp_path, "petty2024", suites="[bbh]", tokens="1320M", lr=LR)
     hidden, layers, wide, words, row = 1024, 24, 2816, 64_000, 2048
     products = layers * (4 * hidden * hidden + 3 * hidden * wide)
     assert answer["parameters"] == close(374e6, rel=0.005), "the paper's size"
     assert answer["parameters"] == close(products + words * hidden, rel=0.01)
     per_token = 6 * (products + words * hidden) + 6 * layers * row * hidden
     assert answer["flops_per_token"] == close(per_token, rel=0.01)
-    tokens = 5 * 132 * B * (6 + sum(10 / (10 - m) for m in range(1, 6)))
+    tokens = 5 * 1.32 * B * (6 + sum(10 / (10 - m) for m in range(1, 6)))
     assert answer["tokens_unshared"] == close(tokens, rel=1e-6)
     assert answer["flops_unshared"] == close(tokens * per_token, rel=0.01)
     assert answer["gpu"]["hours"] == close(answer["flops"] / (0.4 * 989e12) / 3600, rel=0.01)
@@ -115,7 +118,8 @@ SMALL = [n for n in preset_names() if "smoke" in load_preset(n).scales]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_smoke_runs_end_to_end(tmp_path, name):
-    """The first study of each preset, in at most 75 seconds of two cores, without a compiler to wait for."""
+    """The first study of each preset, in at most 75 seconds of two cores, without a compiler to wait for; twice that
+    for the one with a real model of 135M."""
     if name == "smollm2-tune":
         needs_smollm2()
     file, text = next(iter(preset_studies(name, scale="smoke").items()))
@@ -133,7 +137,7 @@ def test_smoke_runs_end_to_end(tmp_path, name):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr[-2000:]
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 2 * 75
+    assert spent < 2 * (150 if name == "smollm2-tune" else 75)
 
     results = path.with_suffix("") / "results"
     study = load_study(path)

@@ -81,7 +81,8 @@ def namespaces():
 
 
 def begin(namespace: str, arguments: list[str]) -> "subprocess.Popen[str]":
-    return start(["ip", "netns", "exec", namespace, *arguments])
+    here = ["env", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=1"]  # other tests of this process say 0
+    return start(["ip", "netns", "exec", namespace, *here, *arguments])
 
 
 def node(namespace: str, *more: str) -> "subprocess.Popen[str]":
