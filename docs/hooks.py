@@ -141,7 +141,8 @@ def _takes(value: dict[str, Any]) -> str:
             return "a list of " + ", ".join(_takes(one) for one in value["prefixItems"])
         return "a list of " + re.sub("^(count|share|name)", r"\1s", _takes(value["items"]))
     if kind == "object":
-        return "name: " + _takes(value["additionalProperties"])
+        named = value.get("patternProperties") or {"": value["additionalProperties"]}
+        return "name: " + " or ".join(map(_takes, named.values()))
     if kind is None and "allOf" in value:
         return _takes(value["allOf"][0])
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
