@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedModel,
     Qwen3Config,
 )
-from transformers.initialization import no_init_weights
 
 from codestage.pangu import PanguConfig
 from codestage.study.models import ModelShape
@@ -116,8 +115,7 @@ class ModelPool:
         """The model in its training precision on the pool's device, and its forward pass."""
         place = (shape, seq_len, key)
         if place not in self._held:
-            with no_init_weights():  # every piece of work brings its own
-                model = build_model(shape, seq_len, 0, self.device)
+            model = build_model(shape, seq_len, 0, self.device)
             if shape.precision == "bf16":
                 for parameter in model.parameters():  # not the buffers: rotary angles need float32
                     parameter.data = parameter.data.bfloat16()
