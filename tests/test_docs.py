@@ -169,13 +169,16 @@ def check_unrun(block: Block) -> None:
         compile(block.text, block.place, "exec")
 
 
-def teach(page: Path, folder: Path) -> None:
+def teach(page: Path, folder: Path) -> int:
+    """Do a page's blocks; how many there were."""
     here, argv = Path.cwd(), sys.argv
     os.chdir(folder)
     try:
         reader = Reader(folder)
-        for block in blocks(page):
+        found = list(blocks(page))
+        for block in found:
             reader.do(block)
+        return len(found)
     finally:
         os.chdir(here)
         sys.argv = argv
@@ -215,7 +218,7 @@ def test_every_block_of_a_page_runs(page, tutorial, tmp_path):
         shutil.copytree(tutorial, tmp_path, dirs_exist_ok=True)
     else:
         shutil.copy(tutorial / "mine.yaml", tmp_path)
-    teach(page, tmp_path)
+    assert teach(page, tmp_path), "a page that teaches has something to run"
 
 
 @pytest.mark.slow
