@@ -209,7 +209,8 @@ class _Graph:
             "positions": self.seq_len,
             "seed": work.run.seed,
             "stage": self._known(stage)[3],
-            **({"validation": plain(held.validation)} if held.validation else {}),
+            # rows are numbered among the sources drawn from: where others are watched beside them, which ones is told
+            **({"validation": plain(held.validation), "drawn": drawn} if held.validation else {}),
             **({"ends": end == work.batches} if stage.optimizer.ema else {}),
             "start": start,
             "stop": end,

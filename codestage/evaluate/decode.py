@@ -122,10 +122,12 @@ class Decoder:
         device = self.model.device
         lengths = torch.tensor([[row.length] for row in rows], device=device)
         of_keys = torch.arange(end + 1, device=device) - (end - lengths)
+        # a text that is done goes along, and must not walk off the end of a table of positions
+        places = torch.tensor([[0 if row.done else row.length] for row in rows], device=device)
         hidden = self.model.base_model(
             input_ids=torch.tensor([[row.ids[-1]] for row in rows], device=device),
             attention_mask=layer_masks(self.model.config, (of_keys >= 0)[:, None], lengths, of_keys),
-            position_ids=lengths,
+            position_ids=places,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state

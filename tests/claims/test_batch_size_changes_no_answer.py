@@ -8,7 +8,14 @@ import random
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from codestage.data.tokenizer import train_tokenizer
 from codestage.evaluate.backend import Backend
@@ -128,6 +135,28 @@ def test_drawn_texts_do_not_depend_on_what_is_written_beside_them(model, tokeniz
     ]
     assert drawn[0] == drawn[1]
     assert drawn[1] != drawn[2]
+
+
+def test_texts_that_fill_a_table_of_positions_end_there_whatever_is_written_beside_them(
+    tokenizer, requests
+):
+    """Texts that are done stay in the batch for some steps; past the table's end there is nothing to look up."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(), n_embd=32, n_layer=1, n_head=2, n_positions=32,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config).eval()
+    prompts = [context * 8 for context, _ in requests if context] * 2
+    one, many = (
+        Backend(model, tokenizer, rows=rows).generate(
+            prompts, max_new_tokens=16, temperature=0.7, stop=["a"]
+        )
+        for rows in (1, 24)
+    )
+    assert [text.text for text in one] == [text.text for text in many]
+    assert any(text.tokens == 16 for text in one)
+    assert any(text.tokens < 16 for text in one)
 
 
 def test_a_stop_string_cuts_each_text_by_itself(model, tokenizer, requests):

@@ -142,7 +142,7 @@ def segment(work, start, end, parent, supply, size, numbers):
         "rows": digest(rows.tobytes().hex()), "rates": digest(work.rates[start:end].tobytes().hex()),
     }  # fmt: skip
     if held.validation:
-        config["validation"] = plain(held.validation)
+        config |= {"validation": plain(held.validation), "drawn": drawn}
     if stage.optimizer.ema:
         config["ends"] = end == len(work.rates)
     watched = held.hashes if held.validation else {}
@@ -193,6 +193,22 @@ def test_steps_are_those_of_comparing_every_run_with_every_other(tmp_path, name,
             assert work.plan.used() == work.layout.used == other.plan.used()
             assert work.plan.start == other.plan.start == work.segments[-1].payload.skip
             assert (work.layout.rows(0, work.batches) == other.rows).all()
+
+
+@pytest.mark.parametrize("watch", ["", "validation: {tokens: 300, times: 3}"], ids=["alone", "watched"])
+def test_text_alone_and_code_alone_are_two_steps(tmp_path, watch):
+    """Also where the losses of both are measured, so that both are inputs of both steps."""
+    alone = "      {}: {{mix: {{{}: 1}}}}\n"
+    path = tmp_path / "study.yaml"
+    path.write_text(TINY.replace(CODE, alone.format("code", "programs")).replace(CONTROLS, watch))
+    study = load_study(path)
+    supply = supplies(study, full=True)
+    works = training_steps(runs(study), supply, shape(study.model, 384), max(supply))
+    firsts = {
+        run.partition("/")[0]: stages[0].segments[0] for run, stages in works.items() if run[-2:] == "#0"
+    }
+    assert set(firsts) == {"text", "code"}
+    assert firsts["text"].hash != firsts["code"].hash
 
 
 @pytest.mark.parametrize("name", STUDIES)
