@@ -19,6 +19,8 @@ from scipy.stats import qmc
 
 DRAWS = 2048
 """A power of two, as Sobol's points want it."""
+KEPT = 1000
+"""Distributions whose quantiles are kept: 16 KB each."""
 
 
 def counts(indices: np.ndarray, items: int) -> np.ndarray:
@@ -51,6 +53,7 @@ class Resamples:
     draws: int = DRAWS
     seed: int = 0
     _drawn: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _radii: dict[float, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def _points(self) -> np.ndarray:
@@ -70,10 +73,15 @@ class Resamples:
         """`[contrast, draw]`: what turns a normal deviate into Student's t."""
         if np.isinf(df).all():
             return np.ones((len(df), 1))
-        if (df == df[0]).all():
-            df = df[:1]  # as is usual: the tables of one distribution are enough
-        chi = special.chdtri(df[:, None], self._points[None, :, -1])
-        return np.asarray(np.sqrt(df[:, None] / chi))
+        if (df != df[0]).any():
+            chi = special.chdtri(df[:, None], self._points[None, :, -1])
+            return np.asarray(np.sqrt(df[:, None] / chi))
+        one = float(df[0])  # as is usual, and the same for many tasks: dear to find, so kept
+        if one not in self._radii:
+            if len(self._radii) == KEPT:
+                self._radii.clear()
+            self._radii[one] = np.sqrt(one / special.chdtri(one, self._points[None, :, -1]))
+        return self._radii[one]
 
     def from_seeds(
         self, by_seed: np.ndarray, variance: np.ndarray | None = None, df: np.ndarray | None = None

@@ -5,11 +5,16 @@ and one arm on each side this is McNemar's exact test (McNemar 1947); else the s
 are flipped, as they might have fallen if it made no difference which side is which.
 """
 
+from collections.abc import Iterator
+from functools import lru_cache
+
 import numpy as np
 from scipy import special
 
 FLIPS = 9_999
 """Random sign flips; the smallest p is one in ten thousand."""
+MOST_KEPT = 1000
+"""Items of a task whose flips are kept: 40 MB."""
 
 
 def flips(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,11 +45,24 @@ def _binomial(means: np.ndarray) -> np.ndarray:
 
 def _flipped(means: np.ndarray, seed: int) -> np.ndarray:
     """Share of sign flips with a sum at least as far from zero (Good 2005; never zero: Phipson and Smyth 2010)."""
-    rng = np.random.default_rng([seed, 2, means.shape[1]])
+    items = means.shape[1]
     observed = np.abs(means.sum(axis=1)) * (1 - 1e-6)
     beyond = np.zeros(len(means))
-    for start in range(0, FLIPS, 1111):
-        signs = 2 * rng.integers(0, 2, (min(1111, FLIPS - start), means.shape[1]), dtype=np.int8) - 1
-        sums = means.astype(np.float32) @ signs.T.astype(np.float32)
+    for signs in _kept(seed, items) if items <= MOST_KEPT else _signs(seed, items):
+        sums = means.astype(np.float32) @ signs.T
         beyond += (np.abs(sums) >= observed[:, None]).sum(axis=1)
     return np.asarray((beyond + 1) / (FLIPS + 1))
+
+
+def _signs(seed: int, items: int) -> Iterator[np.ndarray]:
+    """All flips `[flip, item]` of -1 and 1, float32, some at a time."""
+    rng = np.random.default_rng([seed, 2, items])
+    for start in range(0, FLIPS, 1111):
+        coins = rng.integers(0, 2, (min(1111, FLIPS - start), items), dtype=np.int8)
+        yield (2 * coins - 1).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _kept(seed: int, items: int) -> tuple[np.ndarray, ...]:
+    """The flips of a task of usual size: it is asked for in every mode, metric and stage."""
+    return tuple(_signs(seed, items))

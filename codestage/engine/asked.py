@@ -1,13 +1,13 @@
-"""What a study asks its models: tasks known by name, and questions of its own."""
+"""What is asked: tasks known by name, and questions of a study's own, or of a file beside a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codestage.errors import UserError
 from codestage.evaluate.own import own_task
 from codestage.evaluate.tasks import Task, all_tasks, load_tasks, suites, tasks_of
-from codestage.study.load import line_of
-from codestage.study.schema import Study
+from codestage.study.load import Key, line_of, load_questions
+from codestage.study.schema import OwnTaskSpec, Study
 
 
 def evaluation_tasks(study: Study, study_path: Path) -> list[Task]:
@@ -26,16 +26,32 @@ def own_tasks(study: Study, study_path: Path) -> Sequence[Task]:
     Raises:
         UserError: with the line; a file cannot be read or is no questions, or the name is taken.
     """
-    taken = {task.name for task in all_tasks()} | suites().keys() | set(study.evaluate.suites)
+    asked = study.evaluate
+    return _own_tasks(asked.tasks, study_path, ("evaluate", "tasks"), asked.suites)
+
+
+def questions(path: Path, named: Sequence[str]) -> list[Task]:
+    """The questions that the YAML file `path` names, beside the tasks and suites `named`.
+
+    Raises:
+        UserError: with the line; the file is none of questions, or as `own_tasks`.
+    """
+    return list(_own_tasks(load_questions(path), path, (), named))
+
+
+def _own_tasks(
+    specs: Mapping[str, OwnTaskSpec], path: Path, under: Key, named: Sequence[str]
+) -> Sequence[Task]:
+    """The tasks that `path` describes under the key `under`; their own files lie beside it."""
+    taken = {task.name for task in all_tasks()} | suites().keys() | set(named)
     found = []
-    for name, spec in study.evaluate.tasks.items():
-        line = line_of(study_path, ("evaluate", "tasks", name))
+    for name, spec in specs.items():
         if name in taken:
             raise UserError(
-                f"{study_path}:{line}: {name!r} is a task or suite that exists; take another name"
+                f"{path}:{line_of(path, (*under, name))}: {name!r} is a task or suite that exists; take another name"
             )
         try:
-            found.append(own_task(name, spec, study_path.parent))
+            found.append(own_task(name, spec, path.parent))
         except UserError as error:
-            raise UserError(f"{study_path}:{line}: {error}") from None
+            raise UserError(f"{path}:{line_of(path, (*under, name))}: {error}") from None
     return tuple(found)

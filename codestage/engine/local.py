@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,14 @@ from codestage.errors import RunError
 
 RETRIES = 2
 """Times a step is tried again after its worker was killed."""
+HEAVY = ("train", "evaluate")
+"""Kinds of steps that need torch."""
+LIBRARIES = (
+    "codestage.train.loop",
+    "codestage.train.model",
+    "codestage.evaluate.run",
+    "torch._inductor.compile_fx",
+)
 Listener = Callable[[str, Step, dict[str, Any]], None]
 """Called with an event, its step, and what it says: started, progress (how far), done (seconds), warning (text),
 retried (why)."""
@@ -45,7 +54,10 @@ def run_steps(steps: Sequence[Step], store: Store, *, workers: int, listener: Li
     waiting = {step.hash: step for step in steps if not store.has(step)}
     if not waiting:
         return
-    pool = _Pool(store, min(workers, len(waiting)))
+    fork = not gpus() and any(step.kind in HEAVY for step in waiting.values())
+    if fork:
+        load_ahead()
+    pool = _Pool(store, min(workers, len(waiting)), "forkserver" if fork else "spawn")
     try:
         with _signals(pool):
             pool.run(Ready(list(waiting.values())), listener)
@@ -53,12 +65,36 @@ def run_steps(steps: Sequence[Step], store: Store, *, workers: int, listener: Li
         pool.close()
 
 
+def load_ahead() -> None:
+    """Have one process import what training needs, from which workers are forked: nothing is imported twice.
+
+    It goes on beside the preparation of the data. Not where there are GPUs: a process that has seen them
+    must not be forked.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["codestage.engine.work", *LIBRARIES])
+    with _environment(OMP_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1", TQDM_DISABLE="1"):
+        multiprocessing.forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _environment(**given: str) -> Iterator[None]:
+    """Those variables, for what is started inside."""
+    before = dict(os.environ)
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 class _Pool:
     """Worker processes and the steps that wait for them."""
 
-    def __init__(self, store: Store, size: int) -> None:
+    def __init__(self, store: Store, size: int, method: str) -> None:
         self.store = store
-        self.context = multiprocessing.get_context("spawn")
+        self.context: Any = multiprocessing.get_context(method)
         self.stop = self.context.Event()
         self.gpus = gpus()
         self.workers = [self._start(number) for number in range(size)]
@@ -69,7 +105,7 @@ class _Pool:
         ours, theirs = self.context.Pipe()
         gpu = self.gpus[number % len(self.gpus)] if self.gpus else None
         process = self.context.Process(
-            target=work_loop, args=(theirs, str(self.store.root), self.stop, os.getpid(), gpu)
+            target=_work, args=(theirs, str(self.store.root), self.stop, gpu, dict(os.environ))
         )
         process.start()
         theirs.close()
@@ -148,6 +184,13 @@ class _Pool:
             worker.process.join(timeout=5)
             if worker.process.is_alive():
                 worker.process.kill()
+
+
+def _work(pipe: Connection, root: str, stop: Any, gpu: str | None, environment: dict[str, str]) -> None:
+    """A worker's life in the environment of the process that asked for it, not of the one it was forked from."""
+    os.environ.clear()
+    os.environ.update(environment)
+    work_loop(pipe, root, stop, gpu)
 
 
 @contextlib.contextmanager

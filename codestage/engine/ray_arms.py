@@ -22,7 +22,7 @@ from codestage.engine.local import Listener, Stopped
 from codestage.engine.ray_worker import refused
 from codestage.engine.store import Step, Store, disk_message
 from codestage.engine.together import around_training, launched
-from codestage.engine.worker import die_with
+from codestage.engine.worker import die_with_parent
 from codestage.errors import RunError, UserError
 from codestage.study.load import line_of, load_study
 
@@ -102,7 +102,7 @@ def run_steps(
         LEASE,
         HEAD_SECONDS,
     )
-    process = context.Process(target=_drive, args=(theirs, stop, os.getpid(), asked))
+    process = context.Process(target=_drive, args=(theirs, stop, asked))
     process.start()
     theirs.close()
     try:
@@ -170,9 +170,9 @@ def _signals(stop: Any, process: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _drive(pipe: Connection, stop: Any, parent: int, asked: tuple[Any, ...]) -> None:
+def _drive(pipe: Connection, stop: Any, asked: tuple[Any, ...]) -> None:
     """The life of the driver's process."""
-    die_with(parent)
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from codestage.engine.ray_driver import Driver
 

@@ -124,7 +124,7 @@ class Keeper:
             self._pipe, theirs = self._context.Pipe()
             self._process = self._context.Process(
                 target=_work,
-                args=(theirs, self._root, self._stop, os.getpid(), self._until, self._lease, place),
+                args=(theirs, self._root, self._stop, self._until, self._lease, place),
             )
             self._process.start()
             theirs.close()
@@ -171,7 +171,6 @@ def _work(
     pipe: Connection,
     root: str,
     stop: Any,
-    parent: int,
     until: Any,
     lease: float,
     place: Place | None,
@@ -179,7 +178,7 @@ def _work(
     """The life of a worker process."""
     threading.Thread(target=_end_with_lease, args=(until, lease / 20), daemon=True).start()
     meet = partial(_meet, place) if place else None
-    work_loop(_Sorting(pipe, place is not None), root, stop, parent, None, meet)  # type: ignore[arg-type]
+    work_loop(_Sorting(pipe, place is not None), root, stop, None, meet)  # type: ignore[arg-type]
 
 
 def _meet(place: Place) -> Any:

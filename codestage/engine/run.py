@@ -18,7 +18,7 @@ from codestage.data.shards import Shard
 from codestage.engine.asked import evaluation_tasks
 from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
-from codestage.engine.local import Stopped, gpus, run_steps
+from codestage.engine.local import Stopped, gpus, load_ahead, run_steps
 from codestage.engine.model_steps import admit_code, model_shape, model_step
 from codestage.engine.progress import EVALUATION_TOKENS, Progress, only_one
 from codestage.engine.ray_arms import ALL_PLACES, check_gangs, wait_out
@@ -132,6 +132,8 @@ def _run(
         store = open_store(folder, remote, patient(warn))
         sender = Sender(store, progress.warnings.append)
         doing = partial(_with_code, do, code, store=store, workers=workers)
+        if do is run_steps and not gpus() and not (folder / "results" / "study.json").exists():
+            load_ahead()
         try:
             works = _do_steps(
                 study, study_path, store, doing, progress, on_event, tracker, until, sender

@@ -2,9 +2,11 @@
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -15,19 +17,27 @@ from codestage.engine.store import Store, disk_message
 from codestage.errors import RunError, UserError
 
 
-def die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends, however that ends (Linux)."""
+def die_with_parent() -> None:
+    """Have this process killed when the one that asked for it ends, however that ends.
+
+    On Linux by the kernel, where that one started it itself: so a stopped process ends too.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def work_loop(
     pipe: Connection,
     root: str,
     stop: Any,
-    parent: int,
     gpu: str | None,
     meet: Callable[[], Any] | None = None,
 ) -> None:
@@ -36,7 +46,7 @@ def work_loop(
     `meet` joins the processes that train together with this one (`train.parallel.World`), before the first
     train step; without it this one trains alone.
     """
-    die_with(parent)
+    die_with_parent()
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):  # torchrun's, if the parent is of a team
         os.environ.pop(name, None)
     if gpu is not None:

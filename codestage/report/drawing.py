@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from codestage.report.document import Chart
 from codestage.report.text import plain, short
@@ -127,7 +128,8 @@ def draw(chart: Chart) -> Picture:
             _page_svg(_svg(chart.draw(True)), f"{chart.name}-n"),
         ]
         _entitle(wide, chart.title)
-        return Picture(chart, inline[0], inline[1], _svg(wide, tight=True), _png(wide))
+        box = wide.get_tightbbox().padded(0.15)  # found once: each "tight" draws again
+        return Picture(chart, inline[0], inline[1], _svg(wide, box), _png(wide, box))
 
 
 def _entitle(figure: Figure, title: str) -> None:
@@ -146,21 +148,15 @@ def _save(figure: Figure, form: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _svg(figure: Figure, *, tight: bool = False) -> bytes:
+def _svg(figure: Figure, box: Bbox | None = None) -> bytes:
     """No date and no program version inside, so that equal records give equal bytes."""
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    if not tight:
-        return _save(figure, "svg", metadata=metadata)
-    return _save(
-        figure, "svg", metadata=metadata, bbox_inches="tight", pad_inches=0.15, facecolor="white"
-    )
+    paper = {"bbox_inches": box, "facecolor": "white"} if box else {}
+    return _save(figure, "svg", metadata=metadata, **paper)
 
 
-def _png(figure: Figure) -> bytes:
-    return _save(
-        figure, "png", dpi=160, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.15,
-        facecolor="white",
-    )  # fmt: skip
+def _png(figure: Figure, box: Bbox) -> bytes:
+    return _save(figure, "png", dpi=160, metadata={"Software": None}, bbox_inches=box, facecolor="white")
 
 
 def _page_svg(svg: bytes, prefix: str) -> str:

@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from conftest import TINY
@@ -175,10 +175,9 @@ def test_a_worker_that_dies_is_replaced(finished, tmp_path):
     while not list((study.parent / "tiny" / "work").glob("train-*")):
         assert process.poll() is None
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    commands = {c: Path(f"/proc/{c}/cmdline").read_text() for c in children}
-    worker = next(c for c, line in commands.items() if "spawn_main" in line)
-    os.kill(int(worker), signal.SIGKILL)
+    children = psutil.Process(process.pid).children()
+    (source,) = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+    source.children()[0].kill()
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, out + err
     assert weights(study.parent / "tiny") == weights(finished / "tiny")
