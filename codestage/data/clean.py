@@ -1,9 +1,9 @@
 """Cleaning a source: rules that each say what they removed, and why."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from codestage.data.answers_in_code import perturb_answer
+from codestage.data.answers_in_code import holds_program, perturb_answer
 from codestage.data.classify import classifier, subject_of
 from codestage.data.decontaminate import Overlap
 from codestage.data.perturb import compiles, perturb
@@ -32,7 +32,7 @@ class Ledger:
     training: dict[str, int] = field(default_factory=dict)
     """Task -> kept documents that hold an example of its training split, word for word or nearly."""
     transformed: dict[str, int] = field(default_factory=dict)
-    """Of a perturbed source: documents changed, left as they were, still Python."""
+    """Of a perturbed source: documents changed, and those that are still of their language, by its name."""
 
     overlaps: list[Overlap] = field(default_factory=list)
     """Every removed document that held an evaluation item."""
@@ -78,7 +78,9 @@ class Ledger:
 
 def clean(items: Iterable[Item], spec: SourceSpec, ledger: Ledger) -> Iterator[Item]:
     """The items that every rule lets through, perturbed where the source says so."""
-    rules = _rules(spec.clean) if spec.clean else {}
+    rules = ({"where": lambda item: _where(item, spec.where or {})} if spec.where else {}) | (
+        _rules(spec.clean) if spec.clean else {}
+    )
     for item in items:
         ledger.read += 1
         for name, rule in rules.items():
@@ -115,6 +117,14 @@ def _length(item: Item, spec: CleanSpec) -> str | None:
     if spec.min_characters and size < spec.min_characters:
         return f"{size} characters"
     return f"{size:,} characters" if spec.max_characters and size > spec.max_characters else None
+
+
+def _where(item: Item, wanted: Mapping[str, tuple[str, ...]]) -> str | None:
+    """What a row's columns hold other than is wanted."""
+    held = (
+        f"{column} {item.meta[column]}" for column in wanted if item.meta[column] not in wanted[column]
+    )
+    return ", ".join(held) or None
 
 
 def _among(item: Item, key: str, allowed: tuple[str, ...]) -> str | None:
@@ -156,27 +166,31 @@ def poor(text: str) -> str | None:
 
 
 def _transform(item: Item, spec: SourceSpec, ledger: Ledger) -> Item | None:
-    """The perturbed document; None, and counted, where it is no Python."""
+    """The perturbed document; None, and counted, where it is not of the language."""
     if not spec.transform:
         return item
-    changed = _perturbed(item, spec.transform)
+    language = spec.programs_in
+    changed = _perturbed(item, spec.transform, language)
     if changed is None:
-        ledger.remove("transform", item.id, "no Python that can be tokenised")
+        ledger.remove("transform", item.id, f"no program in {language} that can be read")
         return None
-    text = changed.text if isinstance(changed, Document) else changed.response
-    for what, holds in (("changed", changed != item), ("python", compiles(text))):
+    if isinstance(changed, Document):
+        still = compiles(changed.text, language)
+    else:
+        still = holds_program(changed.response, language)
+    for what, holds in (("changed", changed != item), (language, still)):
         ledger.transformed[what] = ledger.transformed.get(what, 0) + holds
     return changed
 
 
-def _perturbed(item: Item, names: tuple[str, ...]) -> Item | None:
+def _perturbed(item: Item, names: tuple[str, ...], language: str) -> Item | None:
     """A program, or the programs in an instruction's answers; None where there are none."""
     if isinstance(item, Document):
         text: str | None = item.text
         for name in names:
-            text = perturb(name, text, seed=0) if text is not None else None
+            text = perturb(name, text, 0, language) if text is not None else None
         return None if text is None else replace(item, text=text)
-    answers = [(asked, perturb_answer(names, answer)) for asked, answer in item.exchanges]
+    answers = [(asked, perturb_answer(names, answer, language)) for asked, answer in item.exchanges]
     told = [(asked, answer) for asked, answer in answers if answer is not None]
     if len(told) < len(answers):
         return None

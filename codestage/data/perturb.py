@@ -1,8 +1,9 @@
-"""Perturbations of Python code, to ask what in code it is that helps.
+"""Perturbations of code, to ask what in code it is that helps.
 
 Structure-keeping and meaning-destroying changes after Waheed et al. 2025 (2509.21499): each is a pure
 function of a program's text and a seed. What cannot be tokenised comes back as None and is counted,
-not guessed at. Renderings of a program in other forms are in `render`.
+not guessed at. Python's rules are here; those of the other languages are in `languages.rules`, and renderings
+of a program in other forms, for Python alone, in `render`.
 """
 
 import ast
@@ -13,7 +14,10 @@ import random
 import token
 import tokenize
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from codestage.data.languages import rules
+from codestage.data.languages.trees import Program, parse
 from codestage.data.render import RENDERINGS
 from codestage.study.seeds import child
 
@@ -38,23 +42,27 @@ WORDS = [
 ]
 
 
-def perturb(name: str, code: str, seed: int) -> str | None:
-    """`code` after the perturbation or in the rendering `name`; None if it is no Python.
+def perturb(name: str, code: str, seed: int, language: str = "python") -> str | None:
+    """`code` after the perturbation or in the rendering `name`; None if it is not of the language.
 
     Raises:
-        KeyError: no such name; `PERTURBATIONS` and `render.RENDERINGS` have them all.
+        KeyError: no such name; `PERTURBATIONS` and `render.RENDERINGS` have them all, and `IN_LANGUAGES` those
+            for other languages than Python.
+        UserError: what reads the language is not installed.
     """
     rng = random.Random(child(seed, name, code))
     try:
+        if language != "python":
+            return IN_LANGUAGES[name](parse(language, code), rng)
         return RENDERINGS[name](code) if name in RENDERINGS else PERTURBATIONS[name](code, rng)
     except (SyntaxError, tokenize.TokenError, ValueError, RecursionError):
         return None
 
 
-def compiles(code: str) -> bool:
-    """Whether `code` is still Python."""
+def compiles(code: str, language: str = "python") -> bool:
+    """Whether `code` is still of the language."""
     try:
-        ast.parse(code)
+        ast.parse(code) if language == "python" else parse(language, code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
@@ -210,3 +218,12 @@ PERTURBATIONS: dict[str, Callable[[str, random.Random], str]] = {
     "remove-comments": remove_comments,
     "swap-comments": swap_comments,
 }
+IN_LANGUAGES: dict[str, Callable[[Program, random.Random], str]] = {
+    "unchanged": rules.unchanged,
+    "strip-whitespace": rules.strip_whitespace,
+    "rename-variables": rules.rename_variables,
+    "replace-keywords": partial(rules.replace_keywords, words=WORDS),
+    "remove-comments": rules.remove_comments,
+    "swap-comments": rules.swap_comments,
+}
+"""The same in other languages than Python."""

@@ -172,9 +172,15 @@ def _hub_rows(spec: HubSpec, folder: Path) -> Iterator[Any]:
 
     place = folder / spec.id
     name = str(place) if place.exists() else spec.id
+    files = list(spec.files) if spec.files else None
     try:
         yield from datasets.load_dataset(
-            name, spec.config, split=spec.split, revision=spec.revision, streaming=True
+            name,
+            spec.config,
+            data_files=files,
+            split=spec.split,
+            revision=spec.revision,
+            streaming=True,
         )
     except UserError:
         raise
@@ -202,12 +208,20 @@ def _gym_rows(spec: GymSpec) -> Iterator[Any]:
 def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -> Item | None:
     make = _example if spec.format == "instruct" else _document
     try:
+        if missing := [column for column in spec.where or () if column not in row]:
+            bad(f"{where}: row {i} has no {', '.join(missing)}, which where asks for ({_columns(row)})")
+            return None
         return make(name, row, spec)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
-        want = "prompt and response" if spec.format == "instruct" else (spec.text_field or "text")
-        has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        bad(f"{where}: row {i} has no {want} (it has: {has[:200]})")
+        fields = f"{spec.prompt_field or 'prompt'} and {spec.response_field or 'response'}"
+        want = fields if spec.format == "instruct" else (spec.text_field or "text")
+        bad(f"{where}: row {i} has no {want} ({_columns(row)})")
         return None
+
+
+def _columns(row: Any) -> str:
+    has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+    return f"it has: {has[:200]}"
 
 
 def _document(name: str, row: Any, spec: SourceSpec) -> Document:
@@ -217,7 +231,7 @@ def _document(name: str, row: Any, spec: SourceSpec) -> Document:
         text = row[spec.text_field or ("text" if "text" in row else "content")]
     if not isinstance(text, str):
         raise TypeError
-    return Document(name, text, _meta(row))
+    return Document(name, text, _meta(row, spec))
 
 
 @lru_cache(maxsize=4)
@@ -225,14 +239,16 @@ def _decoder(folder: str) -> Tokenizer:
     return load_tokenizer(Path(folder))
 
 
-def _meta(row: Mapping[str, Any]) -> dict[str, str]:
-    """What a row says of its licence, language and path; of a path, the language of its name."""
+def _meta(row: Mapping[str, Any], spec: SourceSpec) -> dict[str, str]:
+    """What a row says of its licence, language and path; of a path, the language of its name; and of the columns
+    by which rows are chosen.
+    """
     meta = {key: row[key] for key in META if isinstance(row.get(key), str)}
     if "path" in meta and "language" not in meta and is_source(meta["path"]):
         tags = identify.tags_from_filename(meta["path"]) - {"text", "executable", "non-executable"}
         if tags:
             meta["language"] = min(tags)
-    return meta
+    return meta | {column: str(row[column]) for column in spec.where or ()}
 
 
 def _example(name: str, row: Any, spec: SourceSpec) -> Example:
@@ -240,7 +256,9 @@ def _example(name: str, row: Any, spec: SourceSpec) -> Example:
     where GSM8K's `####` parts the reasoning from the answer.
     """
     rationale, system, more = None, None, []
-    if "messages" in row or "conversations" in row:
+    if spec.prompt_field and spec.response_field:
+        asked, answered = row[spec.prompt_field], row[spec.response_field]
+    elif "messages" in row or "conversations" in row:
         system, exchanges = _exchanges(row.get("messages") or row["conversations"])
         (asked, answered), *more = exchanges
     elif "instruction" in row:
@@ -255,7 +273,7 @@ def _example(name: str, row: Any, spec: SourceSpec) -> Example:
     told = [asked, answered, *(said for pair in more for said in pair)]
     if not all(isinstance(said, str) for said in told):
         raise TypeError
-    return Example(name, asked, answered, rationale, tuple(more), system, _meta(row))
+    return Example(name, asked, answered, rationale, tuple(more), system, _meta(row, spec))
 
 
 ROLES = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from codestage.data.disk import file_digest
 from codestage.data.files import find
+from codestage.data.languages.trees import grammar_versions
 from codestage.data.place import files_of
 from codestage.data.shards import Shard
 from codestage.data.sources import source_files
@@ -21,6 +22,7 @@ from codestage.evaluate.tasks import Task
 from codestage.study.expand import expand
 from codestage.study.load import line_of
 from codestage.study.schema import OwnTaskSpec, SourceSpec, Study, ValidationSpec
+from codestage.study.values import Model
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,22 @@ def _needs(study: Study) -> dict[str, set[int]]:
     return {name: lengths for name, lengths in needs.items() if lengths}
 
 
+PROGRAMS = ("transform", "programming_language")
+ROWS = ("where", "text_field", "prompt_field", "response_field", "bad_rows", "tokenizer")
+IDENTITY = ("clean", *PROGRAMS, *ROWS, "license", "language")
+"""What a source says of its documents, beside where they come from; at its default it is in no hash."""
+
+
 def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) -> Step:
     identity: dict[str, Any] = {"domain": spec.domain, "format": spec.format}
-    for rule in ("clean", "transform", "text_field", "bad_rows", "tokenizer", "license", "language"):
+    for rule in IDENTITY:
         if (value := getattr(spec, rule)) != type(spec).model_fields[rule].default:
             identity[rule] = value
     names: dict[str, str] = {}
     if decide := _libraries(spec):
         identity["libraries"] = decide
     if spec.procedural:
-        identity["procedural"] = spec.procedural
+        identity["procedural"] = _as_before(spec.procedural, "language")
     elif spec.stdlib:
         import platform
 
@@ -154,7 +162,7 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
     else:
         try:
             if spec.hub:
-                identity["hub"] = spec.hub
+                identity["hub"] = _as_before(spec.hub, "files")
                 local = study_path.parent / spec.hub.id
                 files = find(spec.hub.id, study_path.parent) if local.exists() else []
             else:
@@ -173,9 +181,18 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
     )
 
 
+def _as_before(spec: Model, *later: str) -> dict[str, Any]:
+    """A part of the study, without the keys that came `later` where they stand at their default: what was
+    made before them is still found.
+    """
+    fields = type(spec).model_fields
+    told = {name: getattr(spec, name) for name in fields}
+    return {n: v for n, v in told.items() if n not in later or v != fields[n].default}
+
+
 def _libraries(spec: SourceSpec) -> dict[str, str]:
     """Libraries that decide which documents stay, major and minor version; those not installed are told later."""
-    clean, found = spec.clean, {}
+    clean, found = spec.clean, grammar_versions(spec.programs_in) if spec.transform else {}
     if clean:
         asked = {
             "py3langid": clean.languages is not None,

@@ -14,6 +14,7 @@ from scipy import stats
 from codestage.data.instruct import PLAIN, Chat
 from codestage.data.own_code import admit, own_code
 from codestage.data.place import in_file
+from codestage.engine.asked import questions
 from codestage.engine.store import disk_message
 from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend, Precision
@@ -22,7 +23,7 @@ from codestage.evaluate.items import Cot, chance
 from codestage.evaluate.run import Evaluation, kept
 from codestage.evaluate.sandbox import Mode, Sandbox
 from codestage.evaluate.tasks import Task, load_tasks, modes
-from codestage.study.identity import digest
+from codestage.study.identity import digest, plain
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Asked:
     """Whether the model is asked in its tokenizer's chat template."""
     trust_code: bool = False
     """Whether code of the model's own may run."""
+    own: Path | None = None
+    """YAML file that names files of questions beside it: what a study says under `evaluate: tasks`."""
 
 
 def evaluate_model(
@@ -56,13 +59,14 @@ def evaluate_model(
     on there. `on_part` is told the part begun, how many are done, and of how many.
 
     Raises:
-        UserError: unknown suite or mode, no data, or no model.
+        UserError: unknown suite or mode, no data, no questions, or no model.
         RunError: `out` cannot be written.
     """
     if wrong := [mode for mode in asked.cot if mode not in get_args(Cot)]:
         raise UserError(f"chain of thought {wrong[0]!r}: write one of {', '.join(get_args(Cot))}")
     cot: list[Cot] = [mode for mode in get_args(Cot) if mode in asked.cot]
-    tasks = load_tasks(asked.suites)
+    own = questions(asked.own, asked.suites) if asked.own else []
+    tasks = [*load_tasks(asked.suites), *own]
     items = {task: task_items(task, n=asked.items, data=asked.data) for task in tasks}
     place, more = in_file(model) if isinstance(model, Path) else (model, {})
     if asked.trust_code and (code := own_code(place, more)):
@@ -105,6 +109,8 @@ def _parts_folder(out: Path, model: Path | str, asked: Asked, tasks: Sequence[Ta
     how = [list(asked.cot), asked.items, str(asked.data), asked.samples, asked.precision]
     how += [asked.chat_template]
     identity = [str(model), state, how, [[t.name, t.version] for t in tasks]]
+    if own := [t for t in tasks if "own" in t.data]:
+        identity.append([[plain(t), Path(t.data["own"]).read_bytes().hex()] for t in own])
     folder = out.with_name(f"{out.name}.parts") / digest(identity)
     try:
         folder.parent.mkdir(exist_ok=True)

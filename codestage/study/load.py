@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from codestage.errors import UserError
-from codestage.study.schema import KINDS, Study
+from codestage.study.schema import KINDS, EvaluateSpec, OwnTaskSpec, Study
 
 _CParser: Any = None
 with suppress(ImportError):  # PyYAML may lack libyaml
@@ -72,12 +72,39 @@ def load_study(path: Path) -> Study:
     return study
 
 
+def load_questions(path: Path) -> dict[str, OwnTaskSpec]:
+    """What a YAML file says of questions of one's own: name -> the same as under a study's `evaluate: tasks`.
+
+    Raises:
+        UserError: as `load_study`.
+    """
+    under: Key = ("evaluate", "tasks")
+    write = "write NAME: {domain: …, path: …}"
+    data, lines = _read(path, "a file of questions", write)
+    if not data:
+        raise UserError(f"{path}:1: holds no questions; {write}")
+    if "evaluate" in data:
+        line = _line(lines, ("evaluate",))
+        raise UserError(
+            f"{path}:{line}: this is a study; write what stands under its evaluate: tasks into a file of its own"
+        )
+    try:
+        return EvaluateSpec.model_validate({"tasks": data}).tasks
+    except ValidationError as error:
+        there = {(*under, *key): line for key, line in lines.items()}
+        found = [_explain({**e, "loc": (*under[:1], *e["loc"])}, path, there) for e in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(found)).replace("evaluate.tasks.", "")) from None
+
+
 def line_of(path: Path, key: Key) -> int:
     """The line on which `key` (or its nearest parent) stands, for complaints of later parts."""
     return _line(_read(path)[1], key)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+def _read(
+    path: Path, of: str = "a study", see: str = "see `codestage init`"
+) -> tuple[dict[str, Any], dict[Key, int]]:
+    """A YAML file and the line of each key; what is no mapping is refused as not being `of` that kind."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -96,10 +123,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{path}:{line}: not valid YAML: {what}; mend that line") from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}:1: not a study file: {error}; see `codestage init`") from None
+        raise UserError(f"{path}:1: not {of}: {error}; {see}") from None
     if not isinstance(data, dict):
         got = "empty" if data is None else f"a {type(data).__name__}"
-        raise UserError(f"{path}:1: a study is a mapping, this is {got}; see `codestage init`")
+        raise UserError(f"{path}:1: {of} is a mapping, this is {got}; {see}")
     return data, lines
 
 

@@ -2,8 +2,8 @@
 
 A preset is `presets/NAME.yaml`, a study file as a Jinja template. It begins with its head, YAML between
 `{#` and `#}` on lines of their own: `title`; `scales` (none: it has one size); `models`, where it is of
-several, each a study file of its own; `compare: false`, where these are of several designs, so that no
-comparison joins them; `data`, by scale the published files that it reads. What stands under the head sees
+several, each a study file of its own (`""`: the one named like the preset); `compare: false`, where these are
+of several designs, so that no comparison joins them; `data`, by scale the published files that it reads. What stands under the head sees
 `name`, `scale`, `model`, `data` (the folder of published files, or none) and `held`, the names of what lies
 in that folder; `gguf('PACKAGE')` is the model that an installed package carries.
 """
@@ -35,7 +35,7 @@ class Preset:
     scales: tuple[str, ...]
     """Of `SCALES`; none where it has one size."""
     models: tuple[str, ...]
-    """Each a study file of its own; none where the study is of one model."""
+    """Each a study file of its own; none where the study is of one model. That of "" is named like the preset."""
     compare: bool
     """Whether these are of one design."""
     data: Mapping[str, tuple[str, ...]]
@@ -45,7 +45,12 @@ class Preset:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the study files that it becomes."""
-        return tuple(f"{self.name}-{m}.yaml" for m in self.models) or (f"{self.name}.yaml",)
+        return tuple(f"{name}.yaml" for name in self.studies)
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Names of these studies."""
+        return tuple(f"{self.name}-{m}" if m else self.name for m in self.models or ("",))
 
 
 def preset_names() -> list[str]:
@@ -82,8 +87,8 @@ def preset_studies(name: str, *, scale: str | None = None, data: Path | None = N
     values: dict[str, Any] = {"name": name, "scale": scale, "data": folder, "held": held}
     if not preset.models:
         return {preset.files[0]: render(values)}
-    made = zip(preset.files, preset.models, strict=True)
-    return {file: render(values | {"name": f"{name}-{m}", "model": m}) for file, m in made}
+    made = zip(preset.files, preset.studies, preset.models, strict=True)
+    return {file: render(values | {"name": study, "model": m}) for file, study, m in made}
 
 
 def _scale(preset: Preset, scale: str | None) -> str | None:

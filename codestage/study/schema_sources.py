@@ -17,6 +17,21 @@ TRANSFORMS = (
     "steps",
     "flowchart",
 )
+LANGUAGES = (
+    "python",
+    "java",
+    "javascript",
+    "typescript",
+    "php",
+    "csharp",
+    "c",
+    "cpp",
+    "go",
+    "rust",
+)
+"""Programming languages that generated corpora are written in, and that can be perturbed."""
+RENDERINGS = ("pseudocode", "steps", "flowchart")
+"""Transforms that read Python alone."""
 
 
 class HubModel(Model):
@@ -33,6 +48,9 @@ class HubSpec(HubModel):
 
     split: str = Field("train", description="which part of the data set")
     config: str | None = Field(None, description="which of its configurations, where it has several")
+    files: tuple[str, ...] | None = Field(
+        None, description="some of its files, by patterns such as python/*.parquet; default all"
+    )
 
 
 class Procedural(Model):
@@ -54,6 +72,18 @@ class Procedural(Model):
         None, ge=12, le=8000, description="names in it; objects and fruits in proportion"
     )
     seed: int = Field(0, description="another seed makes another corpus of the same kind")
+    language: Literal[LANGUAGES] = Field(  # type: ignore[valid-type]
+        "python", description="of the programs; the problems are the same in all"
+    )
+
+    @model_validator(mode="after")
+    def _programs_to_write(self) -> "Procedural":
+        if self.form in ("prose", "chat") and self.language != "python":
+            raise ValueError(
+                f"form {self.form} holds no programs that {self.language} could write; drop language, or "
+                "take form programs or code_chat"
+            )
+        return self
 
 
 class GymSpec(Model):
@@ -96,11 +126,20 @@ class SourceSpec(Model):
     hub: HubSpec | None = Field(None, description="a Hugging Face data set")
     reasoning_gym: GymSpec | None = Field(None, description="problems of reasoning-gym")
     text_field: str | None = Field(None, description="column of the text, if not text or content")
+    prompt_field: str | None = Field(None, description="column of what is asked, if not a usual one")
+    response_field: str | None = Field(None, description="column of the answer, given with prompt_field")
+    where: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] | None = Field(
+        None, description="values that columns must have, e.g. {lang: [java]}; other rows are removed"
+    )
     tokenizer: str | None = Field(None, description="folder of the tokenizer of a pre-tokenised source")
     bad_rows: Literal["error", "skip"] = Field("error", description="skip counts them")
     clean: CleanSpec | None = Field(None, description="what is taken out")
     transform: tuple[Literal[TRANSFORMS], ...] = Field(  # type: ignore[valid-type]
         (), description="programs told or written differently, in this order"
+    )
+    programming_language: Literal[LANGUAGES] | None = Field(  # type: ignore[valid-type]
+        None,
+        description="whose rules transform follows; python, or what procedural writes, if not given",
     )
     epochs: float = Field(1.0, gt=0, description="most passes over the source in one arm")
     license: str | None = Field(None, description="of the whole source, where files do not say")
@@ -111,6 +150,14 @@ class SourceSpec(Model):
         origins = (self.path, self.procedural, self.stdlib, self.hub, self.reasoning_gym)
         if sum(x is not None for x in origins) != 1:
             raise ValueError("give exactly one of path, hub, procedural, reasoning_gym, stdlib")
+        if (self.prompt_field is None) != (self.response_field is None):
+            raise ValueError("prompt_field and response_field name the two columns together; give both")
+        if self.prompt_field and self.format != "instruct":
+            raise ValueError(
+                "prompt_field and response_field are for instructions; documents have text_field"
+            )
+        if self.where and self.stdlib:
+            raise ValueError("where asks for values of columns, and stdlib has none; drop where")
         if self.clean and self.clean.subjects and self.format != "instruct":
             raise ValueError("subjects tells instructions apart; for documents there is kinds")
         if self.procedural:
@@ -119,3 +166,27 @@ class SourceSpec(Model):
                 need = "instruct" if instruct else "document"
                 raise ValueError(f"procedural form {self.procedural.form} needs format: {need}")
         return self
+
+    @model_validator(mode="after")
+    def _rules_of_one_language(self) -> "SourceSpec":
+        if self.programming_language and not self.transform:
+            raise ValueError(
+                "programming_language says whose rules transform follows; drop it, or add transform"
+            )
+        if self.programming_language and self.procedural:
+            raise ValueError(
+                "programming_language of generated programs is procedural's language; drop it"
+            )
+        told = [name for name in self.transform if name in RENDERINGS]
+        if told and self.programs_in != "python":
+            raise ValueError(
+                f"transform {', '.join(told)} reads Python, and these programs are in {self.programs_in}; drop it"
+            )
+        return self
+
+    @property
+    def programs_in(self) -> str:
+        """The programming language whose rules `transform` follows."""
+        return str(
+            self.procedural.language if self.procedural else self.programming_language or "python"
+        )

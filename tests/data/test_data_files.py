@@ -117,6 +117,17 @@ def test_a_data_set_of_hugging_face_from_a_folder(tmp_path):
         list(read_source(missing, tmp_path))
 
 
+def test_some_files_of_a_data_set_whose_folders_have_other_columns(tmp_path):
+    for folder, row in (("python", '{"content": "1"}\n'), ("issues", '{"thread": 7}\n')):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        (tmp_path / "set" / folder / "a.jsonl").write_text(row)
+    some = {"domain": "code", "hub": {"id": "set", "files": ["python/*.jsonl"]}}
+    assert [d.text for d in read_source(SourceSpec.model_validate(some), tmp_path)] == ["1"]
+    some["hub"] = {"id": "set", "files": ["perl/*.jsonl"]}
+    with pytest.raises(UserError, match="data set 'set'"):
+        list(read_source(SourceSpec.model_validate(some), tmp_path))
+
+
 def test_a_column_of_another_name(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"body": "here"}\n')
     assert texts("a.jsonl", tmp_path, text_field="body") == ["here"]

@@ -90,3 +90,22 @@ def test_an_example_matched_arm_sees_as_many_examples_as_the_base_counted_in_its
     base = found["text/text"]
     assert found["text/uniform@example-matched"] == pytest.approx(base, rel=0.03)
     assert found["text/uniform"] < 0.98 * base  # equal tokens are fewer examples: programs are longer
+
+
+def test_documents_made_before_a_key_came_are_still_found(tmp_path):
+    """A key at its default adds nothing to what documents are; another value does."""
+    made = "procedural: {form: programs, documents: 200, depth: [1, 1]}"
+    hub = "hub: {id: someone/data}"
+
+    def documents(origin: str):
+        path = study(tmp_path, source=(made, origin))
+        return data_steps(load_study(path), path).documents["programs"]
+
+    told = set(documents(made).config["procedural"])
+    assert told == {"form", "documents", "depth", "skills", "cot", "noise", "vocabulary", "seed"}
+    assert set(documents(hub).config["hub"]) == {"id", "revision", "split", "config"}
+    for before, after in (
+        (made, made.replace("]}", "], language: java}")),
+        (hub, hub.replace("}", ", files: [a.parquet]}")),
+    ):
+        assert documents(before).hash == documents(before).hash != documents(after).hash

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,8 +11,10 @@ import pytest
 import torch
 from statsmodels.stats.proportion import proportion_confint
 
+from codestage import cli
 from codestage.data.instruct import Chat
 from codestage.data.tokenizer import train_tokenizer
+from codestage.engine import evaluate_one
 from codestage.engine.evaluate_one import Asked, _wilson, evaluate_model
 from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend
@@ -130,6 +134,88 @@ def test_records_say_what_was_asked_and_how_long_it_took(model, tmp_path):
     assert all(r["prompt_hash"] and r["prompt_tokens"] > 0 for r in rows)
     assert all(r["seconds"] > 0 for r in rows if r["metric"] in ("bpb", "acc", "sample_acc"))
     assert {r["sample"] for r in rows if r["metric"] == "sample_acc"} == {0, 1}
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A file that names questions of one's own beside it."""
+    rows = [{"question": f"{i} and two?", "choices": [i + 2, i + 3], "answer": i + 2} for i in range(5)]
+    (tmp_path / "shelves.json").write_text(json.dumps(rows))
+    (tmp_path / "own.yaml").write_text("shelves: {domain: counting, path: shelves.json}\n")
+    return tmp_path / "own.yaml"
+
+
+def asked_by_command(monkeypatch, *options):
+    """The tasks that `codestage eval` asks for, and its exit status."""
+    told = []
+    monkeypatch.setattr(
+        evaluate_one, "evaluate_model", lambda model, asked, **_: told.append(asked) or []
+    )
+    monkeypatch.setattr(sys, "argv", ["codestage", "eval", "somewhere", *map(str, options)])
+    with suppress(SystemExit):
+        cli.main()
+    return told[0]
+
+
+def test_questions_of_ones_own_are_asked_of_a_model(model, own, tmp_path, monkeypatch):
+    out = tmp_path / "items.parquet"
+    (row,) = evaluated(model, suites=[], own=own, items=None, out=out)
+    assert (row["task"], row["domain"], row["items"], row["chance"]) == ("shelves", "counting", 5, 0.5)
+    assert {r["item"] for r in pq.read_table(out).to_pylist()} == {f"shelves-{i}" for i in range(5)}
+    rows = evaluated(model, suites=["boolean"], own=own, items=3)
+    assert {(r["task"], r["items"]) for r in rows} == {("boolean", 3), ("shelves", 3)}
+    asked = asked_by_command(monkeypatch, "--tasks", own)
+    assert (asked.suites, asked.own) == ([], own)
+    assert asked_by_command(monkeypatch, "--tasks", own, "--suite", "boolean").suites == ["boolean"]
+    assert asked_by_command(monkeypatch).suites == ["quickstart"]
+
+
+def test_answers_to_other_questions_of_that_name_are_not_gone_on_from(model, own, tmp_path):
+    out = tmp_path / "items.parquet"
+
+    def stop(name, done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    asked = Asked(suites=["boolean"], own=own, items=4)
+    places = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_model(model, asked, out=out, on_part=stop)
+        places.append({p.name for p in (tmp_path / "items.parquet.parts").iterdir()})
+        questions = tmp_path / "shelves.json"
+        questions.write_text(questions.read_text().replace("4 and two", "four and two"))
+    assert len(places[1] - places[0]) == 1
+
+
+WRONG = {
+    "no file": (None, "own.yaml: cannot be read"),
+    "empty": ("", "own.yaml:1: a file of questions is a mapping, this is empty; write NAME"),
+    "none": ("{}", "own.yaml:1: holds no questions"),
+    "a study": ("name: x\nevaluate: {tasks: {}}", "own.yaml:2: this is a study"),
+    "key": ("a:\n  domain: x\n  pth: a.json", "own.yaml:3: unknown key 'a.pth'; did you mean 'path'"),
+    "lacking": ("a:\n  domain: x", "own.yaml:1: 'a.path' is missing"),
+    "value": (
+        "a: {domain: x, path: p,\n  answer: words}",
+        "own.yaml:2: a.answer = 'words': write one of text, number",
+    ),
+    "taken": (
+        "\nboolean: {domain: x, path: shelves.json}",
+        "own.yaml:2: 'boolean' is a task or suite that exists",
+    ),
+    "no questions": (
+        "\na: {domain: x, path: nowhere.json}",
+        "own.yaml:2: .*nowhere.json: there is no such file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_file_of_questions_is_told_with_its_line(own, case):
+    text, message = WRONG[case]
+    own.unlink() if text is None else own.write_text(text)
+    with pytest.raises(UserError, match=message):
+        evaluated(own.parent, suites=[], own=own)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from codestage.study import presets
 from codestage.study.expand import code_share, expand
 from codestage.study.load import load_study
 from codestage.study.presets import preset_studies
+from codestage.study.schema_sources import LANGUAGES
 
 # What their authors published as config.json, as far as it says the shape.
 MISTRAL = {
@@ -173,8 +174,7 @@ def test_aryabumi2024_has_the_papers_cells(tmp_path):
 
 
 def test_every_form_of_code_induced_is_set_against_the_program_as_it_is(tmp_path):
-    (study, *others) = loaded(tmp_path, "code-induced", "paper").values()
-    assert len(others) == 4
+    study = loaded(tmp_path, "code-induced", "paper")["code-induced-qwen3.yaml"]
     arms = expand(study)
     forms = {next(iter(a.stages[-1].phases[0].by_source)) for a in arms if a.role == "grid"} - {"text"}
     for form in forms:
@@ -183,6 +183,35 @@ def test_every_form_of_code_induced_is_set_against_the_program_as_it_is(tmp_path
     assert len(forms) == 9
     matched = {a.factors["tune"].partition("@")[0] for a in arms if a.control == "example-matched"}
     assert matched == set(study.stages["tune"].options) - {"code"}
+
+
+def test_the_rules_are_asked_in_nine_languages_more_and_all_ten_side_by_side(tmp_path):
+    for scale in ("smoke", "paper"):
+        made = loaded(tmp_path, "code-induced", scale)
+        python = made["code-induced-qwen3.yaml"]
+        rules = [
+            o for o in python.stages["tune"].options if o not in ("pseudocode", "steps", "flowchart")
+        ]
+        assert len(rules) == 8
+        ten = made["code-induced-languages.yaml"]
+        languages = list(ten.stages["tune"].options)[:10]
+        assert tuple(languages) == LANGUAGES
+        for language in LANGUAGES:
+            assert ten.sources[language].programs_in == language
+            assert ten.sources[language].transform == ("unchanged",)
+            study = made.get(f"code-induced-{language}.yaml")
+            if language == "python":
+                assert study is None  # it is that of every model
+                continue
+            assert list(study.stages["tune"].options) == rules
+            perturbed = {n: s for n, s in study.sources.items() if s.transform}
+            assert {s.programs_in for s in perturbed.values()} == {language}
+            assert {s.transform[1:] for s in perturbed.values()} == {
+                python.sources[name].transform[1:] for name in perturbed
+            }
+        ways = [(option.pieces(ten.stages["tune"].lr)) for option in ten.stages["tune"].options.values()]
+        shares = [code_share(ten, ten.stages["tune"], way) for way in ways]
+        assert shares == [0, *[1] * 9, Fraction(9, 10), Fraction(19, 20), 1]
 
 
 def test_a_package_that_is_missing_is_told_with_what_installs_it(monkeypatch):

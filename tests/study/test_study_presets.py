@@ -147,7 +147,8 @@ def test_ma2024_has_every_cell_and_the_arms_that_the_paper_lacks(tmp_path):
 
 
 def test_petty2024_adds_code_to_all_the_text(tmp_path):
-    (study,) = studies("petty2024", "paper", tmp_path)
+    study, _ = studies("petty2024", "paper", tmp_path)
+    assert study.name == "petty2024"
     assert len(study.seeds) == 5
     arms = {arm.name: arm.stages[0] for arm in expand(study)}
     for tenths in range(1, 6):
@@ -158,6 +159,22 @@ def test_petty2024_adds_code_to_all_the_text(tmp_path):
         assert abs(stage.tokens - total) < 1
         assert arms[f"code-{10 * tenths}"].tokens == 132 * 10**9
     assert max(stage.tokens for stage in arms.values()) == 264 * 10**9
+
+
+def test_petty2024_competitive_goes_from_no_code_to_nothing_else(tmp_path):
+    first, study = studies("petty2024", "paper", tmp_path)
+    assert (study.name, study.controls, len(study.seeds)) == ("petty2024-competitive", (), 5)
+    arms = {arm.name: arm.stages[0] for arm in expand(study)}
+    assert list(arms) == [f"code-{share}" for share in (0, 20, 40, 50, 60, 80, 100)]
+    for name, stage in arms.items():
+        held = sum(p.by_source.get("code", 0) for p in stage.phases)
+        assert Fraction(held, stage.tokens) == Fraction(int(name.removeprefix("code-")), 100)
+        assert stage.tokens == 132 * 10**9
+    told = [
+        {k: v for k, v in s.model_dump().items() if k not in ("name", "controls", "stages")}
+        for s in (first, study)
+    ]
+    assert told[0] == told[1], "all else is the same, so that a store is shared"
 
 
 def test_midtraining_is_every_time_by_every_dose_on_one_trunk(tmp_path):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from codestage.data.worlds.episode import Episode, Words, words_of
-from codestage.data.worlds.skills import CODE_SKILLS, SKILLS
+from codestage.data.worlds.languages import in_language, named, written
+from codestage.data.worlds.skills import CODE_SKILLS, SHOWN, SKILLS
 from codestage.errors import RunError, UserError
 from codestage.study.seeds import child
 
@@ -107,6 +108,7 @@ def corpus(
     noise: float = 0.0,
     vocabulary: int | None = None,
     seed: int = 0,
+    language: str = "python",
 ) -> Iterator[Mapping[str, str | None]]:
     """`documents` rows: `{"text"}` for prose and programs, `{"prompt", "response", "rationale"}` else,
     each with its `skill`.
@@ -115,6 +117,9 @@ def corpus(
     `vocabulary` is the number of names in it, with objects and fruits in proportion (`words_of`).
     Every form draws its own problems from the same skills and depths; problems that are about code
     (domain `code`) are left out of prose and chat, which hold no code at all.
+
+    The problems are the same in every `language` (one of `codestage.study.schema_sources.LANGUAGES`), and in
+    the same order: their Python decides which side a problem is on, and is what is run.
     """
     names = list(skills or SKILLS)
     if form in ("prose", "chat"):
@@ -132,7 +137,10 @@ def corpus(
         while batch := [e for _, e in zip(range(BATCH), drawn, strict=False)]:
             check_outputs(batch)
             for e in batch:
-                row = {"text": program(e, rng)} if form == "programs" else code_chat(e, rng, cot)
+                if form == "programs":
+                    row: dict[str, str | None] = {"text": program(e, rng, language)}
+                else:
+                    row = code_chat(e, rng, cot, language)
                 yield row | {"skill": e.skill}
 
 
@@ -162,14 +170,14 @@ def prose(episode: Episode, rng: random.Random) -> str:
     return " ".join([*body, ending])
 
 
-def program(episode: Episode, rng: random.Random) -> str:
+def program(episode: Episode, rng: random.Random, language: str = "python") -> str:
     """The program and what it prints."""
     style = rng.randrange(3)
-    if style == 0:
-        return f"{episode.program}\n# prints: {episode.answer}\n"
-    if style == 1:
-        return f"# {episode.question}\n{episode.program}\n# output: {episode.answer}\n"
-    return f"{episode.program}\n>>> {episode.answer}\n"
+    if style == 2 and language == "python":
+        return f"{episode.program}\n>>> {episode.answer}\n"
+    above = [episode.question] if style == 1 else []
+    below = ("prints:", "output:", ">>>")[style] + f" {episode.answer}"
+    return written(episode.program, language, above, [below]) + "\n"
 
 
 def chat(episode: Episode, *, cot: bool) -> dict[str, str | None]:
@@ -181,17 +189,20 @@ def chat(episode: Episode, *, cot: bool) -> dict[str, str | None]:
     }
 
 
-def code_chat(episode: Episode, rng: random.Random, cot: float) -> dict[str, str | None]:
+def code_chat(
+    episode: Episode, rng: random.Random, cot: float, language: str = "python"
+) -> dict[str, str | None]:
     """A request about a program: what it prints, or to write it."""
+    told = in_language(episode, language)
     if rng.random() < 0.5:
         return {
-            "prompt": f"The program is\n{episode.program}\n\nWhat does it print?",
-            "response": episode.answer,
-            "rationale": " ".join(episode.steps) if rng.random() < cot else None,
+            "prompt": f"{SHOWN}{told.program}\n\nWhat does it print?",
+            "response": told.answer,
+            "rationale": " ".join(told.steps) if rng.random() < cot else None,
         }
     return {
-        "prompt": f"{episode.instruction} Write a program that prints it.",
-        "response": f"\n{episode.program}",
+        "prompt": f"{told.instruction} Write a {named(language)}program that prints it.",
+        "response": f"\n{told.program}",
         "rationale": None,
     }
 

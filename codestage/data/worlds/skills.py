@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from codestage.data.worlds.episode import WORDS, Episode, Words
 
+SHOWN = "The program is\n"
+"""How a story that shows a program begins."""
 Skill = Callable[[random.Random, int, Words], Episode]
 
 
@@ -320,7 +322,7 @@ def program_output(rng: random.Random, depth: int, known: Words = WORDS) -> Epis
         "program_output",
         "code",
         depth,
-        (f"The program is\n{code}\n",),
+        (f"{SHOWN}{code}\n",),
         "What does it print?",
         str(moves[-1][2]),
         _near(moves[-1][2], rng),
@@ -348,7 +350,7 @@ def list_program(rng: random.Random, depth: int, known: Words = WORDS) -> Episod
         "list_program",
         "code",
         depth,
-        ("The program is\n" + "\n".join(lines) + "\n",),
+        (SHOWN + "\n".join(lines) + "\n",),
         "What does it print?",
         held[at],
         _distractors(held[at], words, rng),
