@@ -9,9 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from records_fixture import TASKS, write
+from starlette.testclient import TestClient
 
 from codestage.analyse.run import analyse
+from codestage.engine.progress import status as read_status
 from codestage.evaluate.records import SCHEMA
+from codestage.report.viewer.app import make_app
 
 CHOICES = ["red", "green", "blue"]
 HOSTILE = '<img src=x onerror="hacked=1"><script>hacked=1</script>\'"&{{7*7}}\u202e%2e%2e/\\'
@@ -75,3 +78,25 @@ def status_of(state="running", done=3, waiting=7, **more):
         "running": [{"kind": "train", "step": "train text+code#0", "tokens": 512, "loss": 3.25}],
         "warnings": ["a worker died"],
     } | more  # fmt: skip
+
+
+TOKEN = "the-token-of-this-test"
+A, B = "text/text", "text+code/text"
+
+
+def browser(*folders, once=None, opened=True):
+    """A client as a browser is one: with cookies, on 127.0.0.1."""
+    app = make_app(folders, read_status, TOKEN, once)
+    client = TestClient(app, base_url="http://127.0.0.1:8123", raise_server_exceptions=True)
+    if opened:
+        assert client.get(f"/?token={TOKEN}").status_code == 200
+    return client
+
+
+def asked(**more):
+    sides = {"arm_a": A, "arm_b": B, "stage_a": "tune", "stage_b": "tune", "cot": "off", "metric": "acc"}
+    return {k: v for k, v in (sides | more).items() if v is not None}
+
+
+def table(folder):
+    return pq.read_table(folder / "results" / "items.parquet").to_pandas()

@@ -12,6 +12,7 @@ from codestage.analyse.contrasts import Contrast, contrasts
 from codestage.analyse.dose import dose_response
 from codestage.analyse.mixed import block_means, fit, second_opinion
 from codestage.analyse.mixtures import mixture_laws
+from codestage.analyse.over_tasks import over_tasks
 from codestage.analyse.records import Records, read_records
 from codestage.analyse.rows import Row, effect_rows
 from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, places, six
@@ -54,6 +55,7 @@ def analyse(folder: Path) -> dict[str, Any]:
         "scaling": scaling(records, folder),
         "mixtures": mixture_laws(records),
         "decisions": decisions(records),
+        "over_tasks": over_tasks(records, asked),
         "notes": _notes(records),
     }
 

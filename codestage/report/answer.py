@@ -277,13 +277,20 @@ def _spread(view: View) -> list[str]:
 
 
 def _likelihood(view: View) -> str:
+    """The continuous score over all tasks, and the domains in which it says something else."""
     told = []
     for family in view.stage_families:
         contrast = view.main(family)
         effect = view.effect(contrast, "overall") if contrast else None
         if effect is not None and claim(effect) != "unknown":
             shown = numbers(effect, view.records.confidence)
-            told.append(f"code {place(family)} {WORDS[claim(effect)]}, {shown}")
+            others = [
+                f"{WORDS[said]} in {listed(names)}"
+                for said, names in resolved_names(view, family, "domain").items()
+                if said in ("raised", "lowered") and said != claim(effect)
+            ]
+            but = f", yet {listed(others)}" if others else ""
+            told.append(f"code {place(family)} {WORDS[claim(effect)]}, {shown}{but}")
     better = " (positive: the right answer costs fewer bits)" if view.metric == "bpb" else ""
     return f"In the continuous score, {metric_name(view.metric)}{better}: {'; '.join(told)}."
 

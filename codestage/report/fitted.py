@@ -1,9 +1,10 @@
-"""The sections that are fitted to many arms: doses, budgets, mixtures. Read from `effects.json` as it was written."""
+"""The sections on doses, budgets, mixtures, and spread over tasks. Read from `effects.json` as it was written."""
 
 from codestage.errors import UserError
 from codestage.report.document import Section
 from codestage.report.doses_seen import dose_section
 from codestage.report.mixtures_seen import mixture_section
+from codestage.report.over_tasks_seen import over_tasks_section
 from codestage.report.records import MEND
 from codestage.report.small_to_large import scaling_section
 from codestage.report.view import View
@@ -21,9 +22,9 @@ def fitted_sections(view: View) -> list[Section | None]:
             dose_section(view, given.get("doses") or ()),
             scaling_section(view, given.get("scaling") or (), given.get("decisions") or ()),
             mixture_section(view, given.get("mixtures")),
+            over_tasks_section(view, given.get("over_tasks") or {}),
         ]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        message = (
-            f"effects.json: doses, scaling, decisions or mixtures cannot be read ({error!r}). {MEND}"
-        )
+        parts = "doses, scaling, decisions, mixtures or over_tasks"
+        message = f"effects.json: {parts} cannot be read ({error!r}). {MEND}"
         raise UserError(message) from None

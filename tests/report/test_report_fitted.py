@@ -128,7 +128,7 @@ def test_trends_claim_only_what_is_shown_and_extrapolation_is_called_that(view):
 def test_refused_curves_and_laws_say_why(tmp_path):
     folder = finished(tmp_path, budgets=(4_000_000,), doses={"text": 0.0, "half": 0.5})
     view = main_view(read(folder))
-    doses, scaled, mixed = fitted_sections(view)
+    doses, scaled, mixed, _ = fitted_sections(view)
     assert doses is None
     assert any("2 budgets" in c.caption for c in scaled.charts)
     assert "too few to extrapolate" in scaled.paragraphs[0]

@@ -5,6 +5,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -83,6 +84,25 @@ def test_the_answer_comes_first_and_says_what_the_effects_say(plain):
     assert "Code at pre-training raised accuracy" in said
     assert f"{effects['code@pretrain']['estimate']:.1f} points" in said
     assert "Whether code at tuning raises or lowers accuracy is not resolved" in said
+
+
+def test_a_domain_that_the_continuous_score_turns_around_is_named(tmp_path):
+    write(tmp_path, items=30)
+    path = tmp_path / "results" / "items.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rng = np.random.default_rng(0)
+    turned = "code"
+    for row in rows[:]:
+        code = row["arm"].startswith("text+code/")
+        effect = (0.3 if row["domain"] == turned else -0.3) * code
+        rows.append(row | {"metric": "prob", "value": 0.5 + effect + rng.normal(0, 0.02)})
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(path)), path)
+    effects = json.dumps(analyse(tmp_path), allow_nan=False)
+    (tmp_path / "results" / "effects.json").write_text(effects)
+    told = write_report(tmp_path, tmp_path / "results").markdown.read_text()
+    (line,) = [part for part in told.splitlines() if "In the continuous score" in part]
+    assert re.search(rf"code at pre-training lowered, .*?, yet raised in {turned};", line)
+    assert "yet" not in line.split("code at tuning")[1]
 
 
 def test_every_effect_is_in_the_tables(plain):
