@@ -73,7 +73,18 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="a model's folder, a .gguf, or a hub id")
     ],
-    suite: Annotated[list[str], typer.Option(help="suite or task; may be given again")] = QUICKSTART,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="suite or task; may be given again; default quickstart where there is no --tasks"
+        ),
+    ] = None,
+    own: Annotated[
+        Path | None,
+        typer.Option(
+            "--tasks", help="YAML file of your own questions: what a study has under evaluate: tasks"
+        ),
+    ] = None,
     cot: Annotated[list[str], typer.Option(help="off, supplied, generated; may be given again")] = OFF,
     items: Annotated[int | None, typer.Option(min=1, help="items a task; default all")] = None,
     data: Annotated[Path | None, typer.Option(help="folder with the tasks' published files")] = None,
@@ -91,7 +102,8 @@ def evaluate(
     from codestage.engine.display import PartsBar
     from codestage.engine.evaluate_one import Asked, evaluate_model
 
-    asked = Asked(suite, cot, items, data, samples, sandbox, precision, chat, trust_remote_code)
+    suites = suite or ([] if own else QUICKSTART)
+    asked = Asked(suites, cot, items, data, samples, sandbox, precision, chat, trust_remote_code, own)
     with PartsBar() as bar:
         place = Path(model) if Path(model).exists() or model.count("/") != 1 else model
         rows = evaluate_model(place, asked, out=out, on_part=bar.show)

@@ -84,7 +84,9 @@ def presets(as_json: Json = False) -> None:
         found = load_preset(name)
         terminal.say(f"{name}: {found.title}")
         sizes = f"scales: {', '.join(found.scales)}" if found.scales else "one size"
-        models = f"; a file for each of {', '.join(found.models)}" if found.models else ""
+        models = (
+            f"; a file for each of {', '.join(m or name for m in found.models)}" if found.models else ""
+        )
         terminal.say(f"  {sizes}{models}")
 
 

@@ -186,7 +186,8 @@ class _Trainer:
             said = [line for line in str(error.inner_exception).splitlines() if line.strip()]
             raise RunError(
                 f"the C++ compiler that torch.compile uses failed ({said[-1] if said else error}); "
-                "see that it works and that its temporary folder has room, then run again"
+                "see that it works and that its temporary folder has room, then run again; or give the model "
+                "precision: float32 (NeoX in bf16 cannot be compiled for processors by torch 2.13)"
             ) from None
         self.weights.collect()
         return row_nats.detach().cpu()

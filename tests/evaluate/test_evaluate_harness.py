@@ -235,5 +235,5 @@ def test_a_real_model_scores_as_in_the_harness_on_six_published_tasks(manager):
     hf = HFLM(pretrained=backend.model, tokenizer=own, batch_size=1, device="cpu")
     ours = HarnessModel(backend)
     for task in ("coin_flips", "commonsense_qa", "ocnli", "bbh_navigate", "sat_math", "last_letter_concat", "boolean"):  # fmt: skip
-        same(asked(ours, task, manager, n=3), asked(hf, task, manager, n=3), task)
+        same(asked(ours, task, manager, n=2), asked(hf, task, manager, n=2), task)
     assert json.dumps(asked(ours, "boolean", manager, n=2)["results"])
