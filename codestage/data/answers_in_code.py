@@ -11,7 +11,7 @@ from codestage.data.languages.rules import acts
 from codestage.data.languages.trees import parse
 from codestage.data.perturb import compiles, perturb
 
-FENCED = re.compile(r"^(```|~~~)([^\n]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^(```|~~~)([^\n]*)\n(.*?)^\1[ \t]*(?=\r?$)", re.MULTILINE | re.DOTALL)
 """A fenced block: its fence, what stands behind it, and the lines inside."""
 WORDS = {
     "python": ("python", "python3", "py"),

@@ -92,17 +92,30 @@ class _Shingles:
 
     def find(self, words: tuple[str, ...]) -> Iterator[str]:
         """Items of which enough runs stand within twice the item's length."""
-        hits: dict[str, dict[tuple[str, ...], int]] = {}
+        hits: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
         for i, run in enumerate(_runs(words, SHINGLE)):
             for name in self._items.get(run, ()):
-                hits.setdefault(name, {})[run] = i
-        for name, places in hits.items():
-            needed = self._needed[name]
-            if len(places) < needed:
-                continue
-            at = sorted(places.values())
-            if any(b - a <= self._reach[name] for a, b in zip(at, at[needed - 1 :], strict=False)):
+                hits.setdefault(name, []).append((i, run))
+        for name, found in hits.items():
+            if len(found) >= self._needed[name] and self._stand_near(name, found):
                 yield name
+
+    def _stand_near(self, name: str, found: list[tuple[int, tuple[str, ...]]]) -> bool:
+        """Whether enough of `found`, places of an item's runs in order, are different runs within its reach."""
+        needed, reach = self._needed[name], self._reach[name]
+        inside: dict[tuple[str, ...], int] = {}
+        first = 0
+        for place, run in found:
+            inside[run] = inside.get(run, 0) + 1
+            while place - found[first][0] > reach:
+                gone = found[first][1]
+                inside[gone] -= 1
+                if not inside[gone]:
+                    del inside[gone]
+                first += 1
+            if len(inside) >= needed:
+                return True
+        return False
 
 
 def _runs(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

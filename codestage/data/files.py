@@ -4,10 +4,12 @@ import hashlib
 import io
 import json
 import lzma
+import re
 import tarfile
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -91,7 +93,8 @@ class File:
 def find(pattern: str, folder: Path | None) -> list[File]:
     """Files behind a path, a glob, a folder or an address such as s3://bucket/part-*.jsonl.zst.
 
-    Paths are relative to `folder`; files come sorted by name, those of unknown kinds are left out.
+    Paths are relative to `folder`; files come sorted by name, those of unknown kinds are left out, but
+    for licences.
 
     Raises:
         UserError: if there is none, or the place cannot be reached.
@@ -109,8 +112,8 @@ def find(pattern: str, folder: Path | None) -> list[File]:
         if "://" not in pattern and not isinstance(error, OSError | ImportError | ValueError):
             raise
         raise UserError(f"{pattern}: cannot be reached: {error}") from None
-    files = [File(fs, p, _name(p, folder)) for p in paths if _reader(p)]
-    if not files:
+    files = [File(fs, p, _name(p, folder)) for p in paths if _reader(p) or is_licence(p)]
+    if not any(_reader(p) for p in paths):
         kinds = ", ".join([*READERS, *ARCHIVES, "source code"])
         raise UserError(f"{pattern}: no file of a known kind ({kinds}); check path and folder")
     return files
@@ -229,12 +232,15 @@ def _text(file: File, bad: Bad) -> Iterator[Row]:
 
 
 def _archive(file: File, bad: Bad) -> Iterator[Row]:
-    """Text files of a source tree in a .tar.gz, .whl or .zip, with the licence that it names."""
+    """Text files of a source tree in a .tar.gz, .whl or .zip, with the licence nearest above each."""
+    licences = _licences_inside(file)
     try:
         with file.open() as binary:
-            for path, content in _members(file, binary):
+            for path, content in _members(file, binary, is_source):
                 with suppress(UnicodeDecodeError):  # few files, mostly those that test encodings
-                    yield {"text": content.decode("utf-8"), "path": f"{file.name}/{path}"}
+                    row = {"text": content.decode("utf-8"), "path": f"{file.name}/{path}"}
+                    licence = nearest(path, licences)
+                    yield row if licence is None else row | {"license": licence}
     except ARCHIVE_ERRORS as error:
         raise UserError(f"{file.name}: not a readable archive: {error}") from None
 
@@ -250,23 +256,82 @@ ARCHIVE_ERRORS = (
 )
 
 
-def _members(file: File, binary: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+def _members(
+    file: File, binary: IO[bytes], wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the members with a name that is wanted; empty and large ones are left out."""
     if file.path.endswith((".whl", ".zip")):
         with zipfile.ZipFile(binary) as archive:
             for entry in archive.infolist():
-                if _wanted(entry.filename, entry.file_size):
+                if 0 < entry.file_size <= MEMBER_BYTES and wanted(entry.filename):
                     yield entry.filename, archive.read(entry)
         return
     with tarfile.open(fileobj=binary, mode="r:*") as tar:
         for member in tar:
-            if member.isfile() and _wanted(member.name, member.size):
+            if member.isfile() and 0 < member.size <= MEMBER_BYTES and wanted(member.name):
                 held = tar.extractfile(member)
                 assert held
                 yield member.name, held.read()
 
 
-def _wanted(name: str, size: int) -> bool:
-    return 0 < size <= MEMBER_BYTES and is_source(name)
+def _licences_inside(file: File) -> dict[str, str]:
+    """Folders of an archive and their licences, which may stand behind what they rule: a pass of its own.
+
+    A wheel's stands in its .dist-info, and rules all of it.
+    """
+    found = []
+    # what cannot be read is told when the documents are
+    with suppress(UserError, *ARCHIVE_ERRORS), file.open() as binary:
+        for path, content in _members(file, binary, is_licence):
+            ruling = WHEEL_LICENCE.sub("", path) if file.path.endswith(".whl") else path
+            found.append((ruling, _licence(content)))
+    return by_folder(found)
+
+
+WHEEL_LICENCE = re.compile(r"^[^/]+\.dist-info/(licenses/)?(?=[^/]+$)")
+
+
+def is_licence(name: str) -> bool:
+    """Whether a file is a licence by its name: LICENSE-MIT, COPYING.LESSER; license_utils.py is none."""
+    path = PurePosixPath(name)
+    if not path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+        return False
+    rest = "x" + path.name[len("LICENSE") :]
+    known = _reader(rest) or identify.tags_from_filename(rest)
+    return path.suffix.lower() in (".txt", ".md", ".rst") or not known
+
+
+def licence_in(file: File) -> str:
+    """The SPDX name of the licence that a file holds; empty where it is none that is known."""
+    with suppress(UserError), file.open() as binary:
+        return _licence(binary.read(MEMBER_BYTES))
+    return ""
+
+
+def _licence(content: bytes) -> str:
+    """The SPDX name of a licence's text, compared with the known ones; empty where none is like it."""
+    with tempfile.NamedTemporaryFile() as held:  # identify compares files
+        held.write(content)
+        held.flush()
+        try:
+            return str(identify.license_id(held.name) or "")
+        except UnicodeDecodeError:
+            return ""
+
+
+def by_folder(licences: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Folder -> licence, from the paths of licence files; of several in one, the last that is known."""
+    found: dict[str, str] = {}
+    for path, licence in sorted(licences):
+        folder = str(PurePosixPath(path).parent)
+        found[folder] = licence or found.get(folder, "")
+    return found
+
+
+def nearest(path: str, licences: Mapping[str, str]) -> str | None:
+    """The licence of the nearest folder above `path` that has one, empty if unknown; None if none has."""
+    folders = map(str, PurePosixPath(path).parents)
+    return next((licences[folder] for folder in folders if folder in licences), None)
 
 
 def is_source(name: str) -> bool:

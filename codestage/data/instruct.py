@@ -24,6 +24,9 @@ PLAIN_JINJA = (
     "{% else %} {{ m['content'] }}{% endif %}{% endfor %}"
 )
 """`PLAIN` as a chat template, for those who load an exported model."""
+DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}\n"
+"""Put before a chat template that writes today's date: rows and prompts are the same on every day. The newline
+belongs to the tag, so that the template still begins at the beginning of a line."""
 Exchange = tuple[str, str]
 """A prompt and its response."""
 Piece = tuple[str, bool]
@@ -85,6 +88,7 @@ class Chat:
             raise UserError(f"{place}: no tokenizer that Transformers can read: {error}") from None
         if not self._tokenizer.chat_template:
             raise UserError(f"{place}: the tokenizer has no chat template; leave chat_template out")
+        self._tokenizer.chat_template = _undated(self._tokenizer.chat_template)
         added = self._tokenizer.added_tokens_decoder.values()
         self.markers = tuple(sorted({str(t.content) for t in added if t.special}))
         """Special tokens as text: in what people wrote they would be taken for the template's own."""
@@ -142,6 +146,13 @@ class Chat:
 
 
 Template = Plain | Chat
+
+
+def _undated(template: Any) -> Any:
+    """A chat template, or several by name, without today's date."""
+    if isinstance(template, dict):
+        return {name: _undated(one) for name, one in template.items()}
+    return DAY + template if "strftime_now" in template else template
 
 
 def _says(role: str, content: str) -> dict[str, str]:

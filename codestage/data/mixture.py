@@ -114,12 +114,21 @@ def interleave(
     before = {top: index.astype(np.int64)}
     for small, large, part, whole in tree:
         there = before.pop(small + large)
-        before[small] = taken = (2 * there * part + whole) // (2 * whole)
+        before[small] = taken = _nearest(there, part, whole)
         before[large] = there - taken
     for sources, rows in before.items():
         if sources:
             result[:, sources[0]] = rows
     return result
+
+
+def _nearest(there: np.ndarray, part: int, whole: int) -> np.ndarray:
+    """`there * part / whole` to the nearest whole number, halves up, for up to 10^11 rows: the product itself
+    would not fit 64 bits, so the upper bits of `there` are parted first.
+    """
+    high, low = there >> 16, there & 0xFFFF
+    quotient, rest = np.divmod(high * (2 * part), 2 * whole)
+    return (quotient << 16) + ((rest << 16) + low * (2 * part) + whole) // (2 * whole)
 
 
 def merge(sizes: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

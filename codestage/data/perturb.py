@@ -11,10 +11,12 @@ import builtins
 import io
 import keyword
 import random
+import re
 import token
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import count
 
 from codestage.data.languages import rules
 from codestage.data.languages.trees import Program, parse
@@ -55,8 +57,8 @@ def perturb(name: str, code: str, seed: int, language: str = "python") -> str | 
         if language != "python":
             return IN_LANGUAGES[name](parse(language, code), rng)
         return RENDERINGS[name](code) if name in RENDERINGS else PERTURBATIONS[name](code, rng)
-    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError):
-        return None
+    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError):
+        return None  # the parser says MemoryError of what is nested too deep
 
 
 def compiles(code: str, language: str = "python") -> bool:
@@ -68,17 +70,47 @@ def compiles(code: str, language: str = "python") -> bool:
     return True
 
 
+def _lines(code: str) -> list[str]:
+    """The lines as Python's parser counts them: a carriage return alone ends one too."""
+    return io.StringIO(code, newline="").readlines()
+
+
 def _tokens(code: str) -> Tokens:
-    return list(tokenize.generate_tokens(io.StringIO(code).readline))
+    code = re.sub(r"\r(?!\n)", "\n", code)  # which the tokenizer does not know as the end of a line
+    return _whole_strings(tokenize.generate_tokens(io.StringIO(code).readline), _lines(code))
+
+
+def _whole_strings(tokens: Iterable[tokenize.TokenInfo], lines: Sequence[str]) -> Tokens:
+    """Each f-string as one STRING of its source text: Python 3.12 and later part it into pieces."""
+    whole: Tokens = []
+    begun: Tokens = []
+    for t in tokens:
+        kind = token.tok_name[t.type]
+        if kind.endswith("STRING_START"):
+            begun.append(t)
+        elif kind.endswith("STRING_END"):
+            first = begun.pop()
+            if not begun:
+                (row, begin), (last, end) = first.start, t.end
+                text = "".join([*lines[row - 1 : last - 1], lines[last - 1][:end]])[begin:]
+                whole.append(tokenize.TokenInfo(token.STRING, text, first.start, t.end, first.line))
+        elif not begun:
+            whole.append(t)
+    return whole
 
 
 def _edited(code: str, edits: Sequence[tuple[tuple[int, int], tuple[int, int], str]]) -> str:
     """`code` with (start, end, new text) replaced; places are (line from 1, column)."""
-    lines = io.StringIO(code).readlines()
+    return "".join(_edited_lines(code, edits))
+
+
+def _edited_lines(code: str, edits: Sequence[tuple[tuple[int, int], tuple[int, int], str]]) -> list[str]:
+    """The same by lines: those that an edit spans are one, at the place of the last."""
+    lines = _lines(code)
     for (row, first), (last_row, last), new in sorted(edits, reverse=True):
         tail = lines[last_row - 1][last:]
         lines[row - 1 : last_row] = [lines[row - 1][:first] + new + tail]
-    return "".join(lines)
+    return lines
 
 
 def _changed(code: str, new_text: Callable[[tokenize.TokenInfo], str | None]) -> str:
@@ -119,49 +151,67 @@ def strip_whitespace(code: str, rng: random.Random) -> str:
 
 
 def rename_variables(code: str, rng: random.Random) -> str:
-    """Names that the program binds become `v0`, `v1`, …: consistent, without meaning."""
+    """Names that the program binds become `v0`, `v1`, …: consistent, without meaning, and new to it."""
     names = _bound_names(ast.parse(code))
     order = sorted(names)
     rng.shuffle(order)
-    new = {name: f"v{i}" for i, name in enumerate(order)}
+    taken = set(re.findall(r"\bv\d+\b", code))
+    free = (name for i in count() if (name := f"v{i}") not in taken)
+    new = dict(zip(order, free, strict=False))
     before = ""
     edits = []
     for t in _tokens(code):
         if t.type == token.NAME and t.string in new and before != ".":
             edits.append((t.start, t.end, new[t.string]))
-        before = t.string
+        if t.type not in (token.NL, token.COMMENT):
+            before = t.string
     return _edited(code, edits)
 
 
 def _bound_names(tree: ast.Module) -> set[str]:
     """Variables, parameters and functions of the program; not what others may know by name."""
     bound: set[str] = set()
-    kept = set(dir(builtins)) | set(keyword.kwlist) | {"self", "cls"}
+    kept = set(dir(builtins)) | set(keyword.kwlist) | {"self", "cls"} | _of_classes(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             bound.add(node.id)
         elif isinstance(node, ast.arg):
             bound.add(node.arg)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ExceptHandler):
             bound.add(node.name or "")
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            kept |= {part for a in node.names for part in (a.asname or a.name).split(".")}
+            told = [name for a in node.names for name in (a.name, a.asname)]
+            told += [node.module] if isinstance(node, ast.ImportFrom) else []
+            kept |= {part for name in told if name for part in name.split(".")}
         elif isinstance(node, ast.keyword) and node.arg:
             kept.add(node.arg)  # may be the parameter of a function from elsewhere
         elif isinstance(node, ast.Global | ast.Nonlocal):
             kept |= set(node.names)
+        elif isinstance(node, ast.Match):
+            kept |= set(keyword.softkwlist)
         elif isinstance(node, ast.MatchAs | ast.MatchStar):
             kept.add(node.name or "")
-        elif isinstance(node, ast.JoinedStr):  # a string to the tokenizer before Python 3.12
+        elif isinstance(node, ast.MatchClass):
+            kept |= set(node.kwd_attrs)
+        elif type(node).__name__ in ("JoinedStr", "TemplateStr"):  # one string here, see _whole_strings
             kept |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    methods = {
-        f.name
-        for c in ast.walk(tree)
-        if isinstance(c, ast.ClassDef)
-        for f in c.body
-        if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    return {name for name in bound - kept - methods if name and not name.startswith("__")}
+    return {name for name in bound - kept if name and not name.startswith("__")}
+
+
+def _of_classes(tree: ast.Module) -> set[str]:
+    """Names of classes and what their bodies bind: attributes stand elsewhere too, and are printed."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    found = {c.name for c in classes}
+    todo: list[ast.AST] = [node for c in classes for node in c.body]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif not isinstance(node, ast.ClassDef | ast.Lambda):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            todo += ast.iter_child_nodes(node)
+    return found
 
 
 def replace_keywords(code: str, rng: random.Random) -> str:
@@ -175,28 +225,35 @@ def replace_keywords(code: str, rng: random.Random) -> str:
 
 
 def remove_comments(code: str, rng: random.Random) -> str:
-    """No comments and no docstrings; lines that held nothing else go too."""
-    docstrings = _docstrings(code)
-    edits = [(t.start, t.end, "") for t in _tokens(code) if t.type == token.COMMENT]
-    edits += [(start, end, "pass" if alone else "") for start, end, alone in docstrings]
-    before, after = io.StringIO(code).readlines(), io.StringIO(_edited(code, edits)).readlines()
-    if len(before) == len(after):
-        after = [a for b, a in zip(before, after, strict=True) if a.strip() or not b.strip()]
-    return "".join(line.rstrip() + "\n" for line in after)
+    """No comments, no docstrings, no space at the end of lines; lines that held nothing else go too."""
+    tokens = _tokens(code)
+    edits = [(t.start, t.end, "") for t in tokens if t.type == token.COMMENT]
+    edits += [(start, end, "pass" if needed else "") for start, end, needed in _docstrings(code)]
+    changed = {end[0] for _, end, _ in edits}
+    joined = {row for start, end, _ in edits for row in range(start[0], end[0])}
+    strings = [t for t in tokens if t.type == token.STRING]
+    open_ = {row for t in strings for row in range(t.start[0], t.end[0])}  # at their end, in a string
+    rows = [row for row in range(1, len(_lines(code)) + 1) if row not in joined]
+    return "".join(
+        line if row in open_ else line.rstrip() + "\n"
+        for row, line in zip(rows, _edited_lines(code, edits), strict=True)
+        if line.strip() or row not in changed
+    )
 
 
 def _docstrings(code: str) -> list[tuple[tuple[int, int], tuple[int, int], bool]]:
-    """(start, end, is the whole body) of every docstring."""
+    """(start, end, whether a statement has to stand there) of every docstring."""
     found = []
-    lines = [line.encode() for line in io.StringIO(code).readlines()]
+    lines = [line.encode() for line in _lines(code)]
     for node in ast.walk(ast.parse(code)):
         holds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, holds) and node.body and ast.get_docstring(node, clean=False) is not None:
             d = node.body[0]
             start = len(lines[d.lineno - 1][: d.col_offset].decode())
             end = len(lines[(d.end_lineno or 1) - 1][: d.end_col_offset].decode())
-            alone = len(node.body) == 1 and not isinstance(node, ast.Module)
-            found.append(((d.lineno, start), (d.end_lineno or d.lineno, end), alone))
+            needed = len(node.body) == 1 and not isinstance(node, ast.Module)
+            needed |= lines[(d.end_lineno or 1) - 1][d.end_col_offset :].lstrip().startswith(b";")
+            found.append(((d.lineno, start), (d.end_lineno or d.lineno, end), needed))
     return found
 
 

@@ -4,7 +4,7 @@ import ast
 import io
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,16 @@ from typing import Any
 from identify import identify
 from tokenizers import Tokenizer
 
-from codestage.data.files import Bad, File, find, is_source
+from codestage.data.files import (
+    Bad,
+    File,
+    by_folder,
+    find,
+    is_licence,
+    is_source,
+    licence_in,
+    nearest,
+)
 from codestage.data.tokenizer import load_tokenizer
 from codestage.errors import UserError
 from codestage.study.schema_sources import GymSpec, HubSpec, SourceSpec
@@ -80,7 +89,7 @@ class Part:
     name: str
     file: File | None = None
     licence: str = ""
-    """SPDX name of the licence file that stood last before this file."""
+    """SPDX name of the nearest licence file in the folders above; empty if none is there, or known."""
 
 
 def source_parts(spec: SourceSpec, folder: Path) -> list[Part]:
@@ -95,13 +104,10 @@ def source_parts(spec: SourceSpec, folder: Path) -> list[Part]:
         return [
             Part(spec.hub.id if spec.hub else "reasoning-gym" if spec.reasoning_gym else "generated")
         ]
-    parts, licence = [], ""
-    for file in source_files(spec, folder):
-        if Path(file.path).name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
-            licence = _licence(file)
-        else:
-            parts.append(Part(file.name, file, licence if spec.format == "document" else ""))
-    return parts
+    files = source_files(spec, folder)
+    ruling = [f for f in files if is_licence(f.path)] if spec.format == "document" else []
+    licences = by_folder((f.path, licence_in(f)) for f in ruling)
+    return [Part(f.name, f, nearest(f.path, licences) or "") for f in files if not is_licence(f.path)]
 
 
 def read_part(part: Part, spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:
@@ -114,7 +120,8 @@ def read_part(part: Part, spec: SourceSpec, folder: Path, bad: Bad | None = None
     """
     tell = bad or _refuse
     if spec.stdlib:
-        yield from standard_library()
+        meta = {"license": spec.license} if spec.license else {}
+        yield from (replace(document, meta=meta) for document in standard_library())
         return
     if spec.tokenizer:
         spec = spec.model_copy(update={"tokenizer": str(folder / spec.tokenizer)})
@@ -151,14 +158,6 @@ def _rows(part: Part, spec: SourceSpec, folder: Path, bad: Bad) -> Iterable[Any]
         return _gym_rows(spec.reasoning_gym)
     assert part.file
     return _with_licence(part.file.rows(bad), part.licence)
-
-
-def _licence(file: File) -> str:
-    """The SPDX name of a licence's text, compared with the known ones; empty where none is like it."""
-    try:
-        return str(identify.license_id(file.path) or "")
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 def _with_licence(rows: Iterable[Any], licence: str) -> Iterator[Any]:
@@ -211,8 +210,13 @@ def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -
         if missing := [column for column in spec.where or () if column not in row]:
             bad(f"{where}: row {i} has no {', '.join(missing)}, which where asks for ({_columns(row)})")
             return None
-        return make(name, row, spec)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        item = make(name, row, spec)
+        item.content.encode()
+        return item
+    except UnicodeEncodeError:
+        bad(f"{where}: row {i} holds half of a surrogate pair, which is no character; mend that row")
+        return None
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError):
         fields = f"{spec.prompt_field or 'prompt'} and {spec.response_field or 'response'}"
         want = fields if spec.format == "instruct" else (spec.text_field or "text")
         bad(f"{where}: row {i} has no {want} ({_columns(row)})")
@@ -240,10 +244,12 @@ def _decoder(folder: str) -> Tokenizer:
 
 
 def _meta(row: Mapping[str, Any], spec: SourceSpec) -> dict[str, str]:
-    """What a row says of its licence, language and path; of a path, the language of its name; and of the columns
-    by which rows are chosen.
+    """What a row says of its licence (or else the study), language and path; of a path, the language of
+    its name; and of the columns by which rows are chosen.
     """
-    meta = {key: row[key] for key in META if isinstance(row.get(key), str)}
+    meta = {key: row[key] for key in META if isinstance(row.get(key), str) and row[key]}
+    if spec.license:
+        meta.setdefault("license", spec.license)
     if "path" in meta and "language" not in meta and is_source(meta["path"]):
         tags = identify.tags_from_filename(meta["path"]) - {"text", "executable", "non-executable"}
         if tags:
@@ -271,7 +277,8 @@ def _example(name: str, row: Any, spec: SourceSpec) -> Example:
         asked, answered = row["prompt"], row.get("response", row.get("completion"))
         rationale = row.get("rationale")
     told = [asked, answered, *(said for pair in more for said in pair)]
-    if not all(isinstance(said, str) for said in told):
+    perhaps = [said for said in (rationale, system) if said is not None]
+    if not all(isinstance(said, str) for said in (*told, *perhaps)):
         raise TypeError
     return Example(name, asked, answered, rationale, tuple(more), system, _meta(row, spec))
 

@@ -78,7 +78,8 @@ def _save(tokenizer: Tokenizer, out: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in `folder`; what looks like a special token in a text is read as plain text.
+    """The tokenizer in `folder`; what looks like a special token in a text is read as plain text, and
+    texts are neither cut nor filled up, whatever the folder says.
 
     Raises:
         UserError: there is none.
@@ -88,6 +89,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise UserError(f"{path} is missing; {folder} is no tokenizer folder")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
 
 

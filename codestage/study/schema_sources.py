@@ -77,6 +77,13 @@ class Procedural(Model):
     )
 
     @model_validator(mode="after")
+    def _fewest_before_most(self) -> "Procedural":
+        fewest, most = self.depth
+        if fewest > most:
+            raise ValueError(f"depth [{fewest}, {most}] has the fewest last; write [{most}, {fewest}]")
+        return self
+
+    @model_validator(mode="after")
     def _programs_to_write(self) -> "Procedural":
         if self.form in ("prose", "chat") and self.language != "python":
             raise ValueError(

@@ -39,6 +39,14 @@ def test_fenced_python_is_perturbed_and_what_stands_around_it_stays():
     assert told.endswith(after)
 
 
+def test_fences_may_end_as_windows_ends_lines():
+    told = TOLD.replace("\n", "\r\n")
+    assert perturb_answer(["unchanged"], told) == told
+    js = "So:\r\n```js\r\nlet n = 1; // a\r\n```\r\nDone."
+    made = perturb_answer(["remove-comments"], js, "javascript")
+    assert made == "So:\r\n```js\r\nlet n = 1;\r\n```\r\nDone."
+
+
 def test_instructions_without_python_go_and_are_counted():
     held = [
         Example("a", "Write it.", PROGRAM),

@@ -3,9 +3,11 @@
 import gzip
 import io
 import json
+import random
 import struct
 import tarfile
 import zipfile
+from string import ascii_letters
 
 import datasets
 import fsspec
@@ -13,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
+from identify.vendor.licenses import LICENSES
 
-from codestage.data.files import find
+from codestage.data.clean import Ledger, clean
+from codestage.data.files import find, is_licence
 from codestage.data.sources import read_source
 from codestage.data.tokenizer import train_tokenizer
 from codestage.errors import UserError
@@ -66,14 +70,17 @@ def test_a_place_that_cannot_be_reached_is_told(address):
         texts(address, None)
 
 
-def source_tree(path):
-    members = {
-        "pkg/LICENSE": "x",
-        "pkg/a.py": "print(1)\n",
-        "pkg/deep/b.c": "int main() { return 0; }\n",
-        "pkg/data.bin": "\x00\x01",
-        "pkg/latin.py": None,
-    }
+TREE = {
+    "pkg/LICENSE": "x",
+    "pkg/a.py": "print(1)\n",
+    "pkg/deep/b.c": "int main() { return 0; }\n",
+    "pkg/data.bin": "\x00\x01",
+    "pkg/latin.py": None,
+}
+
+
+def source_tree(path, members=TREE):
+    """An archive of the members in their order; one without text is not UTF-8."""
     if path.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(path, "w") as archive:
             for name, text in members.items():
@@ -98,11 +105,116 @@ def test_source_trees_give_their_source_files_with_languages(tmp_path, name):
     assert not [path for path in by_path if "data.bin" in path or "latin" in path]
 
 
-def test_a_folder_of_code_knows_its_licence(tmp_path):
-    (tmp_path / "LICENSE").write_text(MIT)
-    (tmp_path / "a.py").write_text("print(1)\n")
-    (found,) = read_source(spec("."), tmp_path)
-    assert found.meta["license"] == "MIT"
+LICENSED = {
+    "pkg/CLI.py": "before its licence\n",
+    "pkg/vendor/LICENSE.txt": "nobody knows these terms",
+    "pkg/vendor/b.py": "under them\n",
+    "pkg/deep/c.py": "deep\n",
+    "pkg/LICENSE": None,
+    "pkg/z.py": "behind it\n",
+    "pkg/gnu/COPYING": None,
+    "pkg/gnu/d.py": "free\n",
+    "pkg/license_utils.py": "no licence\n",
+    "quite/other.py": "nobody said\n",
+}
+"""A source tree; the two licences without a text are known ones."""
+RULING = {
+    "CLI.py": "MIT",
+    "b.py": None,
+    "c.py": "MIT",
+    "z.py": "MIT",
+    "d.py": "GPL-3.0",
+    "license_utils.py": "MIT",
+    "other.py": None,
+}
+
+
+def licensed():
+    known = {"pkg/LICENSE": MIT, "pkg/gnu/COPYING": dict(LICENSES)["GPL-3.0"]}
+    return {name: text or known[name] for name, text in LICENSED.items()}
+
+
+def licences(found):
+    return {d.meta["path"].rpartition("/")[2]: d.meta.get("license") for d in found}
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_members_of_an_archive_have_the_licence_nearest_above_them(tmp_path, name):
+    source_tree(tmp_path / name, licensed())
+    found = licences(read_source(spec(name), tmp_path))
+    assert {file: found[file] for file in RULING} == RULING
+    stated = licences(read_source(spec(name, license="ISC"), tmp_path))
+    assert {file: stated[file] for file in RULING} == {f: told or "ISC" for f, told in RULING.items()}
+
+
+def test_archives_pass_the_rule_of_their_licence(tmp_path):
+    source_tree(tmp_path / "a.tar.gz", licensed())
+    asked = spec("*.tar.gz", clean={"licences": ["GPL-3.0"]})
+    ledger = Ledger()
+    kept = clean(read_source(asked, tmp_path), asked, ledger)
+    assert set(licences(kept)) == {"COPYING", "d.py"}
+    assert ledger.removed == {"licence": 8}
+
+
+@pytest.mark.parametrize("place", ["", "licenses/"])
+def test_the_licence_in_a_wheel_rules_all_of_it(tmp_path, place):
+    members = {"pkg/a.py": "print(1)\n", f"pkg-1.dist-info/{place}LICENSE": MIT}
+    source_tree(tmp_path / "pkg-1-py3-none-any.whl", members)
+    found = licences(read_source(spec("pkg-1-py3-none-any.whl"), tmp_path))
+    assert found["a.py"] == "MIT"
+
+
+def test_what_stands_before_the_damage_in_an_archive_is_still_read(tmp_path):
+    members = {"LICENSE": MIT, "a.py": "print(1)\n"} | {
+        f"{i}.py": "".join(random.Random(i).choices(ascii_letters, k=5000)) for i in range(20)
+    }
+    source_tree(tmp_path / "a.tar.gz", members)
+    whole = (tmp_path / "a.tar.gz").read_bytes()
+    (tmp_path / "a.tar.gz").write_bytes(whole[: len(whole) // 2])
+    told = []
+    found = licences(read_source(spec("a.tar.gz"), tmp_path, told.append))
+    assert found["a.py"] == "MIT"
+    assert len(told) == 1
+
+
+def test_files_in_folders_have_the_licence_nearest_above_them(tmp_path):
+    for name, text in licensed().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert licences(read_source(spec("."), tmp_path)) == RULING
+    (tmp_path / "pkg" / "vendor" / "LICENCE-MIT").write_text(MIT)
+    assert licences(read_source(spec("."), tmp_path)) == RULING | {"b.py": "MIT"}
+
+
+def test_folders_in_a_bucket_know_their_licence():
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/licensed/in/a.py": b"print(1)\n", "/licensed/LICENSE": MIT.encode()})
+    assert licences(read_source(spec("memory://licensed"), None)) == {"a.py": "MIT"}
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "license-mit", "a/LICENCE.md", "COPYING.LESSER"])
+def test_licences_are_known_by_their_name(name):
+    assert is_licence(name)
+    assert not is_licence(f"{name}.jsonl.gz")
+    assert not is_licence(f"{name}_tools.py")
+    assert not is_licence(f"{name}/README.md")
+
+
+def test_only_licences_are_no_files_of_documents(tmp_path):
+    (tmp_path / "LICENSE-MIT").write_text(MIT)
+    with pytest.raises(UserError, match="no file of a known kind"):
+        texts(".", tmp_path)
+
+
+def test_rows_say_their_licence_or_the_study_does(tmp_path):
+    rows = [{"text": "words", "license": licence} for licence in ("ISC", "", None)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [d.meta.get("license") for d in read_source(spec("a.jsonl"), tmp_path)]
+    assert said == ["ISC", None, None]
+    said = [d.meta["license"] for d in read_source(spec("a.jsonl", license="MIT"), tmp_path)]
+    assert said == ["ISC", "MIT", "MIT"]
+    library = SourceSpec.model_validate({"domain": "code", "stdlib": True, "license": "PSF-2.0"})
+    assert next(iter(read_source(library, tmp_path))).meta == {"license": "PSF-2.0"}
 
 
 def test_a_data_set_of_hugging_face_from_a_folder(tmp_path):

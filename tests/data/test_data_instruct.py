@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from shards_fixture import prepare_documents, prepare_examples
-from tokenizer_fixture import foreign
+from tokenizer_fixture import CHATML, foreign
 from transformers import AutoTokenizer
 
 from codestage.data.batches import Batches
@@ -109,6 +109,21 @@ def test_chat_prompts_of_tuning_and_evaluation_are_the_same(tmp_path):
     assert split_response(chat.response("Two.", rationale="One, two.")) == ("One, two.", "Two.")
     prompts = {chat.prompt("Q"), chat.prompt("Q", cot=True), chat.prompt("Q", rationale="R")}
     assert len(prompts) == 3
+
+
+def test_a_template_that_writes_todays_date_writes_one_date(tmp_path):
+    """As those of Llama 3.2 and SmolLM3 do; what else the template writes is as it was, to the space."""
+    dated = "\n  {% if strftime_now is defined %}\nToday: {{ strftime_now('%d %b %Y') }}\n{% endif %}\n"
+    plain = "\n  {% if true %}\nToday: {{ '26 Jul 2024' }}\n{% endif %}\n"
+    inside = "{% macro day() %}{{ strftime_now('%Y') }}{% endmacro %}{{ day() }}"
+    prompts = []
+    for i, template in enumerate((dated + CHATML, plain + CHATML, inside + CHATML)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        prompts.append(Chat(foreign(folder, template=template)).prompt("How many?"))
+    assert prompts[0] == prompts[1]
+    assert prompts[0].startswith("\nToday: 26 Jul 2024\n")
+    assert prompts[2].startswith("26 Jul 2024<|im_start|>user")
 
 
 def test_documents_split_at_the_rows_own_marks_not_at_the_ends_of_turns(tmp_path):

@@ -95,6 +95,29 @@ def test_interleaving_adds_one_row_at_a_time_and_keeps_every_share(counts):
     assert np.abs(table - share).max() <= (1 if sum(c > 0 for c in counts) <= 3 else 1.5)
 
 
+@given(st.integers(1, 10**5), st.integers(1, 10**5), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_parting_is_that_of_whole_numbers_without_end(n, m, seed):
+    """Also for 4 * 10^11 rows, whose products do not fit 64 bits."""
+    for scale in (1, 2 * 10**6):
+        small, whole = sorted((n * scale, m * scale))[0], (n + m) * scale
+        index = np.random.default_rng(seed).integers(0, whole + 1, 50)
+        index[:2] = 0, whole
+        taken = interleave([small, whole - small], index)[:, 0]
+        assert taken.tolist() == [(2 * int(i) * small + whole) // (2 * whole) for i in index]
+
+
+def test_a_stage_of_a_trillion_tokens_keeps_its_shares():
+    """4 * 10^9 rows of 256 tokens."""
+    tokens = 4 * 10**9 * 256
+    rows = {"prose": RowCounts(10**10, 256), "code": RowCounts(10**10, 256)}
+    plan = MixturePlan(doses({"prose": tokens // 2, "code": tokens // 2}), "even", rows, seed=0)
+    last = plan.rows(plan.n_rows - 1000, plan.n_rows)
+    assert np.bincount(last.source).tolist() == [500, 500]
+    assert last.ordinal.max() == 2 * 10**9 - 1
+    assert plan.tokens_before(plan.n_rows - 1000) == tokens - 1000 * 256
+
+
 def test_too_little_data_is_refused_and_the_advice_works():
     used = {"code": 70}
     epochs = {"code": 2.0}

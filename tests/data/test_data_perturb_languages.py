@@ -223,6 +223,33 @@ def test_lines_end_where_they_end_statements():
 def test_a_macro_ends_where_it_ended():
     code = "#define ONE \\\n    1 \\\n    /* end */\nint n = ONE;\n"
     assert changed("c", "remove-comments", code) == "#define ONE \\\n    1 \\\n\nint n = ONE;\n"
+    windows = changed("c", "remove-comments", code.replace("\n", "\r\n"))
+    assert windows == "#define ONE \\\r\n    1 \\\r\n\nint n = ONE;\r\n"
+
+
+def test_a_line_for_the_preprocessor_may_stand_behind_a_byte_order_mark():
+    code = "\ufeff#include <a.h>\nint  n;\nint m;\n"
+    assert changed("c", "strip-whitespace", code) == "\ufeff\n#include <a.h>\nint n;int m;\n"
+
+
+def test_white_space_stays_behind_the_tags_of_php():
+    code = "<?php if ($a) { ?>x<?php } ?>"
+    assert changed("php", "strip-whitespace", code) == "<?php if($a){?>x<?php }?>\n"
+    code = "<?php if ($a) { ?>x<?php // c\n } ?>"
+    assert changed("php", "strip-whitespace", code) == "<?php if($a){?>x<?php // c\n}?>\n"
+    code = "<?php if ($a) { ?>x<?php /* c */ } ?>"
+    assert changed("php", "remove-comments", code) == "<?php if ($a) { ?>x<?php } ?>"
+
+
+def test_a_comment_takes_no_code_in():
+    php = "<?php\n$a = /* a */ 1; // b ?>\n<?php\n$c = /* c */ 1;\n"
+    assert changed("php", "swap-comments", php) == (
+        "<?php\n$a = /* c */ 1; // b ?>\n<?php\n$c = /* a */ 1;\n"
+    )
+    rust = "/// A.\nfn a() {\n    b();\n    ////////\n}\n/// B.\nfn b() {\n    a();\n    /***/\n}\n"
+    made = changed("rust", "swap-comments", rust)
+    assert made.startswith("/// B.\nfn a() {\n    b();\n    /")
+    assert "}\n/// A.\nfn b() {" in made
 
 
 def test_names_that_stand_in_strings_and_in_calls_stay():
@@ -251,6 +278,31 @@ def test_a_new_name_is_one_that_the_program_has_not():
     code = "function f(v0) { return v1 + v0 + outer }"
     program = parse("javascript", code)
     assert {new for *_, new in renamed(program, random.Random(0))} == {b"v0", b"v2"}
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "new"),
+    [
+        ("php", "function f($v0, $t) { $g = 9.8; return $v0 * $t - $g; } f(v0: 5, t: 2);", "v1 v2"),
+        ("php", "$g = 9.8; return $v0 * $g;", "v1"),
+        ("c", "#define ONE (v0 + 1)\nint f(int a) { return a + ONE; }\n", "v1 v2"),
+        ("javascript", "(function (/* a */ /* b */) {})()", ""),
+        ("javascript", "function f(/* a */ b) { return b }", "v0 v1"),
+    ],
+)
+def test_new_names_are_free_and_as_few_as_the_old(language, code, new):
+    edits = renamed(parse(language, code), random.Random(0))
+    assert {name.decode().removeprefix("$") for *_, name in edits} == set(new.split())
+
+
+def test_what_a_macro_of_rust_calls_by_its_path_or_shows_stays():
+    code = "fn add(a: i32) -> i32 { a }\nmod t { fn adds() { assert_eq!(super::add(1), 1); } }\n"
+    made = changed("rust", "rename-variables", code)
+    assert "fn add(v" in made
+    assert "super::add(1)" in made
+    assert "fn adds" not in made
+    made = changed("rust", "rename-variables", 'fn f(x: i32, y: i32) { println!(r#"{x}"#); g(y) }')
+    assert "(x: i32, v" in made
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from codestage.data.files import ARCHIVES, READERS
 from codestage.data.sources import Example, _pieces, read_source, source_files, standard_library
+from codestage.data.tokenizer import train_tokenizer
 from codestage.errors import UserError
 from codestage.study.schema import SourceSpec
 
@@ -51,6 +52,7 @@ def test_folders_and_patterns_give_their_files_in_order(tmp_path):
     assert [d.text for d in read_source(spec(str(tmp_path / "z.py")), tmp_path / "in")] == ["z.py"]
 
 
+TURNS = [{"role": "user", "content": "P"}, {"role": "assistant", "content": "R"}]
 INSTRUCTIONS = [
     ({"prompt": "P", "response": "R"}, ("P", "R", None)),
     ({"prompt": "P", "response": "R", "rationale": "Q"}, ("P", "R", "Q")),
@@ -91,6 +93,39 @@ def test_a_row_of_another_form_is_told_with_its_number(tmp_path, row, format):
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl: row 1 has no"):
         list(read_source(spec("a.jsonl", format), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "a", "response": "b", "rationale": ["x"]},
+        {"messages": [{"role": "system", "content": 3}, *TURNS]},
+        {"prompt": "a", "response": "\ud83d"},
+        {"prompt": "a", "response": "b", "rationale": "\ud83d"},
+    ],
+)
+def test_an_instruction_with_a_part_that_is_no_text_is_told_with_its_number(tmp_path, row):
+    told_with_its_number(tmp_path, row, spec("a.jsonl", "instruct"))
+
+
+def test_a_text_with_half_a_character_is_told_with_its_number(tmp_path):
+    told_with_its_number(tmp_path, {"text": "x \ud83d"}, spec("a.jsonl"))
+
+
+@pytest.mark.parametrize("ids", [[-1], [2**40], ["x"], 3])
+def test_tokens_that_are_none_are_told_with_their_row(tmp_path, ids):
+    train_tokenizer({"a": ["one two"] * 20}, vocab_size=300, characters=1000, out=tmp_path / "tok")
+    asked = {"domain": "text", "path": "a.jsonl", "tokenizer": "tok"}
+    told_with_its_number(tmp_path, {"input_ids": ids}, SourceSpec.model_validate(asked))
+
+
+def told_with_its_number(folder, row, asked):
+    (folder / "a.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=r"a\.jsonl: row 1 (has no|holds half)"):
+        list(read_source(asked, folder))
+    told = []
+    assert list(read_source(asked, folder, told.append)) == []
+    assert len(told) == 1
 
 
 def test_files_that_are_missing_cut_off_empty_or_of_another_kind(tmp_path):

@@ -104,6 +104,9 @@ def test_what_cannot_be_had_is_refused():
         next(episodes(["flying"], split="train", seed=0, depth=(1, 1)))
     with pytest.raises(UserError, match="ask for fewer items"):
         eval_items("coin_flip", 10**6, seed=0, depth=(1, 1))
+    for form, other in (("prose", "programs"), ("chat", "code_chat")):
+        with pytest.raises(UserError, match=f"form {form} holds no code, .* take form {other}"):
+            next(corpus(form, documents=3, skills=sorted(CODE_SKILLS)))
 
 
 def test_a_vocabulary_has_its_size_and_no_word_twice():

@@ -25,6 +25,10 @@ from codestage.study.schema_sources import SourceSpec
         ),
         ("path: x, programming_language: c", "drop it, or add transform"),
         (
+            "procedural: {form: programs, documents: 9, depth: [3, 1]}",
+            "depth [3, 1] has the fewest last; write [1, 3]",
+        ),
+        (
             "path: x, transform: [unchanged], programming_language: c++",
             "write one of python, java, javascript, typescript, php, csharp, c, cpp, go, rust",
         ),

@@ -65,8 +65,8 @@ class Grammar:
     """Whether the end of a line can end a statement."""
     directives: bool = False
     """Whether lines that begin with # are for a preprocessor."""
-    attached: tuple[str, ...] = ()
-    """What begins a comment that belongs to what stands next to it, for the compiler."""
+    attached: str = ""
+    """An expression for what begins a comment that belongs to what stands next to it, for the compiler."""
 
     def functions_for(self, code: str) -> tuple[str, ...]:
         """PHP without its tag is read as what stands behind the tag."""

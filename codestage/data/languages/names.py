@@ -4,6 +4,7 @@ As in Python's rules, scopes are not told apart: a name that is also a field's, 
 imported or given by keyword somewhere in the program, stays everywhere.
 """
 
+import itertools
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,11 +23,12 @@ def renamed(program: Program, rng: random.Random) -> list[Edit]:
     """The edits that name what the program binds `v0`, `v1`, … (`$v0` in PHP), in random order."""
     names = program.grammar.names
     places = list(_names(program))
+    texts = {text for _, text in places}
     bound, kept = _bound(program), _kept(program)
-    order = sorted(n for n in bound - kept if not n.startswith(("__", f"{names.sign}__")))
+    order = sorted(n for n in (bound - kept) & texts if not n.startswith(("__", f"{names.sign}__")))
     rng.shuffle(order)
-    taken = {text for _, text in places} - set(order)
-    free = (n for i in range(len(places) + 1) if (n := f"v{i}") not in taken)
+    taken = {text.removeprefix(names.sign) for text in (texts | kept) - set(order)}
+    free = (n for i in itertools.count() if (n := f"v{i}") not in taken)
     new = {name: next(free) for name in order}
     return [
         (
@@ -90,7 +92,7 @@ def _kept(program: Program) -> set[str]:
             own = _parameters(program, node)
             groups = (m.groups() for m in re.finditer(told, program.word(node)))
             kept |= {g for found in groups for g in found if g} - own
-        if node.type == "token_tree":  # `name: value` and `name = value`, which a macro may know by name
+        if node.type == "token_tree":
             kept |= {program.word(n) for n in node.children if n.type == "identifier" and _given(n)}
     return kept | ({f"{names.sign}{n}" for n in _without_sign(program)} if names.sign else set())
 
@@ -110,7 +112,11 @@ def _without_sign(program: Program) -> Iterator[str]:
 
 
 def _given(node: "Node") -> bool:
-    return bool(node.next_sibling and node.next_sibling.type in (":", "="))
+    """In what a macro of Rust's is given: whether a name is `name: value` or `name = value`, which the macro may
+    know by name, or the last of a path.
+    """
+    before, after = (other.type if other else "" for other in (node.prev_sibling, node.next_sibling))
+    return after in (":", "=") or (before == "::" and after != "::")
 
 
 def _parameters(program: Program, node: "Node") -> set[str]:

@@ -119,13 +119,15 @@ GO = Grammar(
         ),
     ),
 )
+_FORMAT = r"\{([A-Za-z_]\w*)|([A-Za-z_]\w*)\$"
+"""Names in a string that a macro of Rust's fills: `{name}`, `{:>name$}`."""
 RUST = Grammar(
     package="tree_sitter_rust",
     functions=("language",),
     comments=words("line_comment block_comment"),
     whole=words("string_literal raw_string_literal char_literal lifetime label"),
     words=words("boolean_literal mutable_specifier self super crate"),
-    attached=("//!", "///", "/*!", "/**"),
+    attached=r"//!|///(?!/)|/\*!|/\*\*(?![*/])",
     names=Names(
         binds={
             "let_declaration": ("pattern",),
@@ -159,7 +161,8 @@ RUST = Grammar(
             "mod_item": ("name",),
         },
         told={
-            "string_literal": r"\{([A-Za-z_]\w*)|([A-Za-z_]\w*)\$",
+            "string_literal": _FORMAT,
+            "raw_string_literal": _FORMAT,
             "scoped_identifier": r"(\w+)$",
         },
         fixed=frozenset({("scoped_identifier", "path"), ("scoped_identifier", "name")}),

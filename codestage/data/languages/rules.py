@@ -28,6 +28,8 @@ _IDLE = {
 }
 """What does what its parts do."""
 _GAP = re.compile(rb"[ \t]*(?:\0[ \t]*)+")
+_MORE = re.compile(rb"[^\S\n]*\S")
+"""Something that stands behind a place on its line."""
 
 
 def acts(program: Program) -> bool:
@@ -42,10 +44,12 @@ def acts(program: Program) -> bool:
     return False
 
 
-def _edited(text: bytes, edits: Iterable[Edit]) -> str:
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
-    return text.decode()
+def _edited(text: bytes, edits: Iterable[Edit]) -> bytes:
+    pieces, at = [], 0
+    for start, end, new in sorted(edits):
+        pieces += [text[at:start], new]
+        at = end
+    return b"".join([*pieces, text[at:]])
 
 
 def unchanged(program: Program, rng: random.Random) -> str:
@@ -55,7 +59,7 @@ def unchanged(program: Program, rng: random.Random) -> str:
 
 def rename_variables(program: Program, rng: random.Random) -> str:
     """Names that the program binds become `v0`, `v1`, …: consistent, without meaning."""
-    return _edited(program.text, renamed(program, rng))
+    return _edited(program.text, renamed(program, rng)).decode()
 
 
 def replace_keywords(program: Program, rng: random.Random, words: Sequence[str]) -> str:
@@ -65,7 +69,7 @@ def replace_keywords(program: Program, rng: random.Random, words: Sequence[str])
     order = rng.sample(words, len(words))
     many = order + [f"{word}{i}" for i in range(len(used) // len(words) + 1) for word in order]
     new = {word: other.encode() for word, other in zip(used, many, strict=False)}
-    return _edited(program.text, [(t.start, t.end, new[t.text]) for t in found])
+    return _edited(program.text, [(t.start, t.end, new[t.text]) for t in found]).decode()
 
 
 def _is_keyword(token: Token, program: Program) -> bool:
@@ -89,11 +93,12 @@ def strip_whitespace(program: Program, rng: random.Random) -> str:
     Ends of lines stay where they can end a statement (JavaScript, TypeScript, Go), behind a comment that goes to
     the end of its line, and around lines for the preprocessor, which stay as they are.
     """
-    line, before = b"", None
+    pieces: list[bytes] = []
+    before: Token | None = None
     for token in _in_lines(program):
-        line += _space(program, before, token) + token.text
+        pieces += [_space(program, before, token), token.text]
         before = token
-    return line.decode().rstrip("\n") + "\n"
+    return b"".join(pieces).decode().rstrip("\n") + "\n"
 
 
 def _space(program: Program, before: Token | None, token: Token) -> bytes:
@@ -115,7 +120,9 @@ def _apart(before: Token, token: Token, signs: Sequence[bytes]) -> bool:
     """Whether two tokens would be read as something else if nothing stood between them."""
     last, first = before.text.decode()[-1], token.text.decode()[0]
     left, right = _of_word(last), _of_word(first)
-    if before.kind == "php_tag" or (left and (right or first in "'\"")) or (right and last in "'\""):
+    if before.kind in ("php_tag", "text_interpolation"):  # a tag of PHP needs white space behind it
+        return True
+    if (left and (right or first in "'\"")) or (right and last in "'\""):
         return True
     if (before.text[:1].isdigit() and first == ".") or (last == "." and first.isdigit()):
         return True
@@ -131,24 +138,20 @@ def _of_word(sign: str) -> bool:
 def remove_comments(program: Program, rng: random.Random) -> str:
     """No comments; lines that held nothing else go too."""
     text = program.text
-    for start, end in reversed(program.comments()):
+    edits: list[Edit] = []
+    for start, end in program.comments():
         mark = MARK
-        if program.grammar.lines and b"\n" in text[start:end] and _rest(text, end).strip():
+        if program.grammar.lines and b"\n" in text[start:end] and _MORE.match(text, end):
             mark = MARK + b"\n"  # the line's end inside it may end a statement
-        text = text[:start] + mark + text[end:]
+        edits.append((start, end, mark))
     lines: list[bytes] = []
-    for line in text.split(b"\n"):
+    for line in _edited(text, edits).split(b"\n"):
         mended = _mended(line)
         if mended is not None:
             lines.append(mended)
-        elif lines and lines[-1].endswith(b"\\"):  # the last line of a macro
+        elif lines and lines[-1].endswith((b"\\", b"\\\r")):  # the last line of a macro
             lines.append(b"")
     return b"\n".join(lines).decode()
-
-
-def _rest(text: bytes, at: int) -> bytes:
-    """What stands behind a place on its line."""
-    return text[at:].partition(b"\n")[0]
 
 
 def _mended(line: bytes) -> bytes | None:
@@ -160,10 +163,14 @@ def _mended(line: bytes) -> bytes | None:
 
 def _closed(gap: re.Match[bytes]) -> bytes:
     """What is left of a comment and the space around it."""
-    before, after = gap.string[: gap.start()], gap.string[gap.end() :]
-    if not before:
+    line, start, end = gap.string, gap.start(), gap.end()
+    if start == 0:
         return gap[0].partition(MARK)[0]  # indentation
-    return b"" if not after.strip() or before[-1:] in b"([{" or after[:1] in b")]},;" else b" "
+    if not _MORE.match(line, end):
+        return b""
+    if line.endswith((b"<?php", b"<?PHP"), 0, start):
+        return b" "
+    return b"" if line[start - 1 : start] in b"([{" or line[end : end + 1] in b")]},;" else b" "
 
 
 def swap_comments(program: Program, rng: random.Random) -> str:
@@ -176,9 +183,11 @@ def swap_comments(program: Program, rng: random.Random) -> str:
     lines = program.directives()
     for start, end in program.comments():
         text = program.text[start:end].decode()
-        ends = not _rest(program.text, end).strip()
-        attached = next((a for a in program.grammar.attached if text.startswith(a)), "")
-        kind = (ends, any(a <= start < b for a, b in lines), attached, not ends and "\n" in text)
+        ends = not _MORE.match(program.text, end)
+        attached = re.match(program.grammar.attached, text)
+        # `// so ?>` goes on to PHP's tag: before anything else it would take that in
+        inside = not ends and ("\n" in text, text.startswith("/*"))
+        kind = (ends, any(a <= start < b for a, b in lines), attached[0] if attached else "", inside)
         alike.setdefault(kind, []).append((start, end))
     edits: list[Edit] = []
     for places in alike.values():
@@ -186,4 +195,4 @@ def swap_comments(program: Program, rng: random.Random) -> str:
             turn = rng.randrange(1, len(places))
             moved = (program.text[a:b] for a, b in places[turn:] + places[:turn])
             edits += [(a, b, new) for (a, b), new in zip(places, moved, strict=True)]
-    return _edited(program.text, edits)
+    return _edited(program.text, edits).decode()

@@ -33,6 +33,8 @@ GRAMMARS: dict[str, Grammar] = {
     "rust": RUST,
 }
 _IN_MACRO = re.compile(rb'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|(//.*|/\*.*?\*/)', re.DOTALL)
+_DIRECTIVE = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*#(?:[^\n]*\\\r?\n)*[^\n]*", re.MULTILINE)
+"""A line for the preprocessor with those it goes on on; a file's first may stand behind a byte order mark."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Program:
             return []
         long = [(t.start, t.end) for t in self.tokens() if b"\n" in t.text and t.kind != "preproc_arg"]
         found: list[tuple[int, int]] = []
-        for line in re.finditer(rb"^[ \t]*#(?:[^\n]*\\\r?\n)*[^\n]*", self.text, re.MULTILINE):
+        for line in _DIRECTIVE.finditer(self.text):
             start, end = line.start() + line[0].index(b"#"), line.end()
             if any(a < start < b for a, b in long) or (found and start < found[-1][1]):
                 continue

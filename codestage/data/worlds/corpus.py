@@ -120,10 +120,18 @@ def corpus(
 
     The problems are the same in every `language` (one of `codestage.study.schema_sources.LANGUAGES`), and in
     the same order: their Python decides which side a problem is on, and is what is run.
+
+    Raises:
+        UserError: as `episodes` does; or no skill is left, for all are about code and the form holds none.
     """
     names = list(skills or SKILLS)
     if form in ("prose", "chat"):
         names = [name for name in names if name not in CODE_SKILLS]
+        if not names:
+            raise UserError(
+                f"form {form} holds no code, and skills {', '.join(skills or ())} are all about code; add "
+                f"others, or take form {'programs' if form == 'prose' else 'code_chat'}"
+            )
     stream = episodes(names, split="train", seed=child(seed, form), depth=depth, vocabulary=vocabulary)
     rng = random.Random(child(seed, form, "wording"))
     unrelated = random.Random(child(seed, form, "noise"))
