@@ -18,7 +18,7 @@ from codestage.engine.asked import questions
 from codestage.engine.store import disk_message
 from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend, Precision
-from codestage.evaluate.documents import task_items
+from codestage.evaluate.documents import published_files, task_items
 from codestage.evaluate.items import Cot, chance
 from codestage.evaluate.run import Evaluation, kept
 from codestage.evaluate.sandbox import Mode, Sandbox
@@ -102,13 +102,16 @@ def evaluate_model(
 
 
 def _parts_folder(out: Path, model: Path | str, asked: Asked, tasks: Sequence[Task]) -> Path:
-    """Where the parts of this very evaluation are kept: another model or question has another place."""
+    """Where the parts of this very evaluation are kept: another model, data or question has its own."""
     path = Path(model)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
-    state = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    data = [f for t in tasks for f in (published_files(t, asked.data) if asked.data else ())]
+    state, published = (
+        [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in some] for some in (files, data)
+    )
     how = [list(asked.cot), asked.items, str(asked.data), asked.samples, asked.precision]
     how += [asked.chat_template]
-    identity = [str(model), state, how, [[t.name, t.version] for t in tasks]]
+    identity = [str(model), state, how, [[t.name, t.version] for t in tasks], published]
     if own := [t for t in tasks if "own" in t.data]:
         identity.append([[plain(t), Path(t.data["own"]).read_bytes().hex()] for t in own])
     folder = out.with_name(f"{out.name}.parts") / digest(identity)

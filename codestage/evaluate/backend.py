@@ -1,5 +1,6 @@
 """The model behind an evaluation: log-likelihoods of choices, and texts, in batches."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import codestage.pangu  # noqa: F401 - makes the model known to Transformers
 from codestage.data.own_code import unreadable
 from codestage.data.place import in_file
 from codestage.data.tokenizer import MARKS, puts_begin
+from codestage.errors import UserError
 from codestage.evaluate.decode import Decoder
 from codestage.evaluate.speak import Scored, Written
 from codestage.evaluate.trees import Tree, score
@@ -40,15 +42,20 @@ class Backend:
         """`marked` contexts bring their own special tokens, as a chat template writes them; otherwise the
         begin token stands before a context, unless the model `begins` its texts without one.
         `batch_tokens` are scored, `rows` texts are written at once.
+
+        Raises:
+            UserError: the model names no token that ends a text, or does not read texts by attention alone.
         """
+        _readable(model)
         self.model = model.eval()
         self.device = next(model.parameters()).device
         config = model.config
-        ends = config.eos_token_id
-        self.ends = torch.tensor(ends if isinstance(ends, list) else [ends])
+        self.ends = torch.tensor(_ends(model))
         self.begin = int(self.ends[0]) if config.bos_token_id is None else int(config.bos_token_id)
         self.tokenizer = tokenizer
         self.tokenizer.encode_special_tokens = not marked
+        self.tokenizer.no_truncation()  # which its file may ask for
+        self.tokenizer.no_padding()
         self.before = [self.begin] if begins and not marked else []
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.rows = rows
@@ -118,7 +125,7 @@ class Backend:
         found = iter(score(self.model, flat, batch_tokens=self.batch_tokens))
         scores = []
         for tree, plan in zip(trees, plans, strict=True):
-            if plan[0][1] is tree:
+            if plan and plan[0][1] is tree:
                 scores.append(next(found))
                 continue
             sums = [Scored(0.0, 0, greedy=True, cut=True) for _ in tree.choices]
@@ -141,7 +148,7 @@ class Backend:
         pieces = []
         for n, choice in enumerate(tree.choices):
             text = tree.context + choice
-            step = len(choice) if len(choice) <= self.most else max(1, self.most // 2)
+            step = max(1, len(choice) if len(choice) <= self.most else self.most // 2)
             for start in range(len(tree.context), len(text), step):
                 stop = min(start + step, len(text))
                 before = text[max(0, stop - 1 - self.most) : start]
@@ -179,3 +186,47 @@ class Backend:
             replace(text, cut=len(some) > room or (text.tokens == new < max_new_tokens))
             for text, some in zip(written, ids, strict=True)
         ]
+
+
+def _readable(model: PreTrainedModel) -> None:
+    """Continuations in one row, and texts side by side, are told apart by masks and positions alone.
+
+    Raises:
+        UserError: the model keeps a state besides, or takes no positions.
+    """
+    kinds = set(getattr(model.config, "layer_types", None) or ()) - {
+        "full_attention",
+        "sliding_attention",
+    }
+    placed = "position_ids" in inspect.signature(model.base_model.forward).parameters
+    if model._is_stateful or kinds or not placed:
+        why = (
+            f"layers of {', '.join(sorted(kinds))}"
+            if kinds
+            else "no positions"
+            if not placed
+            else "a state"
+        )
+        raise UserError(
+            f"{model.config.name_or_path or 'the model'}: a {model.config.model_type} model, with {why}, cannot be "
+            "evaluated: continuations would see each other; take one whose layers are all full or sliding attention"
+        )
+
+
+def _ends(model: PreTrainedModel) -> list[int]:
+    """The tokens that end a text, the configuration's first; chat models name further ones for writing.
+
+    Raises:
+        UserError: there are none.
+    """
+    found: list[int | None] = []
+    for config in (model.config, model.generation_config):
+        some = getattr(config, "eos_token_id", None)
+        found += some if isinstance(some, list) else [some]
+    ends = [token for token in dict.fromkeys(found) if token is not None]
+    if not ends:
+        raise UserError(
+            f"{model.config.name_or_path or 'the model'}: eos_token_id is null in config.json and in "
+            "generation_config.json; write the number of the token that ends a text into one of them"
+        )
+    return ends

@@ -144,18 +144,20 @@ def completed_function(prompt: str, output: str) -> str:
 
 
 # The tested code runs as a module of its own; the token is a local name of a function that calls it, and
-# the exit status 0 alone proves nothing. Nothing of the code's making runs after the last test.
+# the exit status 0 alone proves nothing. Nothing of the code's making runs after the last test. What it
+# might put in the place of built-in functions is looked up, and the tests are compiled, before it runs.
 _HARNESS = """\
 import os, sys, types
-def judge(write, leave, flush, token, parts):
+def judge(write, leave, flush, run, token, parts):
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
-    for name, part in parts:
-        exec(compile(part, name, "exec"), module.__dict__)
+    space = module.__dict__
+    for program in [compile(part, name, "exec") for name, part in parts]:
+        run(program, space)
     flush()
     write(1, token)
     leave(0)
-judge(os.write, os._exit, sys.stdout.flush, {token!r}, {parts!r})
+judge(os.write, os._exit, sys.stdout.flush, exec, {token!r}, {parts!r})
 """
 
 

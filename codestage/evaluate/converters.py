@@ -13,6 +13,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from codestage.evaluate.quantities import is_number
+
 Doc = dict[str, Any]
 Converter = Callable[[Iterable[Any]], Iterator[Doc]]
 _LETTER = re.compile(r"^\s*[（(]?\s*([A-Za-zＡ-Ｚ])\s*(?:[)）.．、:：]+)\s*")
@@ -42,15 +44,16 @@ def logiqa_text(texts: Iterable[str]) -> Iterator[Doc]:
 def agieval(rows: Iterable[Doc]) -> Iterator[Doc]:
     """AGIEval v1: `passage`, `question`, `options` with letters, `label`; one right choice."""
     for row in rows:
-        label = row["label"]
+        label = row["label"] or ""
         letters = label if isinstance(label, list) else re.findall("[A-Z]", str(label))
-        if len(letters) != 1:
+        known = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(row["options"] or ())])
+        if len(letters) != 1 or letters[0] not in known:
             continue
         yield {
             "context": (row["passage"] or "").strip(),
             "question": row["question"].strip(),
             "choices": [_unlettered(option) for option in row["options"]],
-            "gold": "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letters[0]),
+            "gold": known.index(letters[0]),
             "rationale": ((row.get("other") or {}).get("solution") or "").strip(),
         }
 
@@ -58,7 +61,7 @@ def agieval(rows: Iterable[Doc]) -> Iterator[Doc]:
 def agieval_hub(rows: Iterable[Doc]) -> Iterator[Doc]:
     """The hub's edition of AGIEval: `query` with question and choices in one text, `choices`, `gold`."""
     for row in rows:
-        if len(row["gold"]) == 1:
+        if len(row["gold"]) == 1 and row["gold"][0] in range(len(row["choices"])):
             query = re.sub(r"\s*(?:Answer Choices:|选项[:：]).*$", "", row["query"], flags=re.DOTALL)
             yield {
                 "question": re.sub(r"^\s*(?:Q:|问题[:：])\s*", "", query).strip(),
@@ -395,10 +398,10 @@ def humaneval(rows: Iterable[Doc]) -> Iterator[Doc]:
 
 
 def math_boxed(rows: Iterable[Doc]) -> Iterator[Doc]:
-    """MATH: the answer stands in the solution's last \\boxed{}."""
+    """MATH: the answer stands in the solution's last \\boxed{}; problems whose answer is one number."""
     for row in rows:
         answer = _boxed(row["solution"])
-        if answer is not None:
+        if answer is not None and is_number(answer):
             yield {
                 "question": row["problem"].strip(),
                 "answer": answer,

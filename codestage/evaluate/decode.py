@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from codestage.evaluate.keys import Keys, aligned, common_beginning, in_place, of_cache, read_once
+from codestage.evaluate.logits import logits_of
 from codestage.evaluate.masks import Masks, layer_masks
 from codestage.evaluate.speak import Written
 from codestage.study.seeds import child
@@ -50,9 +51,11 @@ class Decoder:
     ) -> None:
         """`decode` turns ids into text; `rows` bounds how many texts are written at once."""
         self.model, self.ends, self.decode = model, frozenset(ends), decode
-        self.limit, self.stop, self.temperature, self.seed = max_new_tokens, stop, temperature, seed
+        self.limit, self.temperature, self.seed = max_new_tokens, temperature, seed
+        self.stop = [
+            text for text in stop if text
+        ]  # an empty one, which the harness knows, stops nothing
         self.rows = rows or ROWS.get(model.device.type, ROWS["cpu"])
-        self.head = model.get_output_embeddings()
 
     @torch.no_grad()
     def write(self, prompts: Sequence[list[int]]) -> list[Written]:
@@ -137,7 +140,7 @@ class Decoder:
 
     def _choose(self, rows: Sequence[Row], hidden: Tensor) -> None:
         """Each row's next token, from the hidden states [batch, width] that predict it."""
-        logits = self.head(hidden).float()
+        logits = logits_of(self.model, hidden).float()
         if self.temperature:
             shares = (logits / self.temperature).softmax(-1).cpu()
             chosen = [

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -93,7 +94,7 @@ def _docs(task: Task, seed: int, data: Path | None) -> Iterator[Doc]:
         if hub is None:
             raise UserError(_absent(task, data))
         yield from CONVERTERS[hub.get("convert", task.data["convert"])](_hub_rows(task, hub, data))
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, ParseError) as error:
         where = ", ".join(f.name for f in files) or f"the hub's {task.data['hub']['path']}"
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"task {task.name!r}: {where} is not in the format expected ({told})") from None

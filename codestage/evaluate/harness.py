@@ -179,25 +179,27 @@ def harness_records(backend: Backend, task: Task, n: int | None) -> pa.Table:
             by_kind.setdefault(instance.request_type, []).append(instance)
     model = HarnessModel(backend)
     for kind, instances in by_kind.items():
-        for instance, response in zip(instances, getattr(model, kind)(instances), strict=True):
-            instance.resps = [response]
+        every = [instance for instance in instances for _ in range(instance.repeats or 1)]
+        for instance, response in zip(every, getattr(model, kind)(every), strict=True):
+            instance.resps.append(response)
     it.apply_filters()
     rows: list[dict[str, Any]] = []
     for doc_id, some in items.items():
-        for which in some[0].filtered_resps:
+        filters = list(some[0].filtered_resps)
+        for which in filters:
             values = it.process_results(some[0].doc, [i.filtered_resps[which] for i in some])
-            rows += _rows(task, doc_id, some, _named(values, which, len(some[0].filtered_resps)))
+            rows += _rows(task, doc_id, some, _named(values, which, filters))
         if it.OUTPUT_TYPE == "multiple_choice":
             rows += _rows(task, doc_id, some, _continuous(it, some))
     return pa.Table.from_pylist(rows, CHECKPOINT_SCHEMA)
 
 
-def _named(values: Mapping[str, Any], which: str, filters: int) -> dict[str, Any]:
+def _named(values: Mapping[str, Any], which: str, filters: Sequence[str]) -> dict[str, Any]:
     """Metrics by name; the harness's filters, where there are several, stand behind a slash. Its
     exact match is codestage's accuracy, by the last filter, which is the most lenient by custom.
     """
-    named = {name if filters == 1 else f"{name}/{which}": value for name, value in values.items()}
-    if "exact_match" in values and "acc" not in values:
+    named = {name if len(filters) == 1 else f"{name}/{which}": value for name, value in values.items()}
+    if which == filters[-1] and "exact_match" in values and "acc" not in values:
         named["acc"] = values["exact_match"]
     return named
 

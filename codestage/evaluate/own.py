@@ -10,6 +10,7 @@ from typing import Any
 
 from codestage.errors import UserError
 from codestage.evaluate.converters import Doc
+from codestage.evaluate.items import LETTERS
 from codestage.evaluate.rows import parse, text_of
 from codestage.evaluate.tasks import Task
 from codestage.study.schema import OwnTaskSpec
@@ -28,6 +29,11 @@ def own_task(name: str, spec: OwnTaskSpec, folder: Path) -> Task:
     written = "choices" not in docs[0]
     if written and spec.letters:
         raise UserError(f"{path}: letters need choices, and its questions have none; leave letters out")
+    most = max((len(doc["choices"]) for doc in docs), default=0) if spec.letters else 0
+    if most > len(LETTERS):
+        raise UserError(
+            f"{path}: a question has {most} choices, and there are {len(LETTERS)} letters; leave letters out"
+        )
     if not written and spec.answer == "number":
         raise UserError(
             f"{path}: answer: number is for written answers, and its questions have choices; leave it out"
@@ -107,6 +113,10 @@ def _doc(row: Any, where: str) -> Doc:
         return doc
     choices = row["choices"] if isinstance(row["choices"], list) else []
     texts = [str(choice) for choice in choices]
+    if any(not text.strip() for text in texts):
+        raise UserError(
+            f"{where}: choices {row['choices']!r}: one is blank; write what it says, or leave it out"
+        )
     if len(set(texts)) < max(2, len(texts)):
         raise UserError(
             f"{where}: choices {row['choices']!r}: write a list of two or more different ones"

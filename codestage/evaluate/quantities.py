@@ -161,6 +161,7 @@ def _after(text: str, mark: re.Match[str]) -> str | None:
         return next(
             (f for s in reversed(SENTENCE_END.split(line)) if (f := _result(s)) is not None), None
         )
+    sentence = REASON.sub("", sentence)  # whose numbers are results too, of other things
     for value in reversed(list(_VALUE.finditer(sentence))):
         if value.start() and _RESULT.search(_before(sentence, value)):
             return _written(value)
@@ -235,6 +236,15 @@ def values(text: str) -> set[Fraction]:
         return set()
     value = Fraction(written.rstrip("%"))
     return {value, value / 100} if written.endswith("%") else {value}
+
+
+def is_number(text: str) -> bool:
+    """Whether `text` says one number, perhaps with a unit, and nothing else: no `5a`, `5\\sqrt{2}`, `1,2`."""
+    said = plain(text).strip(" .$")
+    value = _VALUE.match(said)
+    several = re.search(r"\d,\d{1,2}(?!\d)", said)
+    unit = value and re.fullmatch(r"(?:\s+[a-z]+){0,3}", said[value.end() :], re.IGNORECASE)
+    return bool(value and unit and not several and _written(value))
 
 
 def _written(found: re.Match[str]) -> str | None:

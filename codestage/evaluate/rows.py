@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,25 @@ def parse(text: str, name: str) -> Iterator[Any]:
     """
     kind = name.removesuffix(".gz").rpartition(".")[2]
     if kind == "jsonl":
-        yield from (json.loads(line) for line in text.splitlines() if line.strip())
+        yield from _lines(text)
     elif kind == "json":
         try:
             data = json.loads(text)
         except json.JSONDecodeError:  # lines of JSON under the name of one
-            data = [json.loads(line) for line in text.splitlines() if line.strip()]
+            data = list(_lines(text))
         yield from data if isinstance(data, list) else [data]
     else:
         yield text
+
+
+def _lines(text: str) -> Iterator[Any]:
+    """Lines end with "\n" alone: what else ends a line elsewhere, as U+2028, may stand in JSON as it is."""
+    return (json.loads(line) for line in text.split("\n") if line.strip())
 
 
 def text_of(path: Path) -> str:
     try:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None

@@ -252,7 +252,8 @@ class Evaluation:
         self, task: Task, mode: Cot, items: Sequence[Item], prompts: Sequence[str]
     ) -> Iterator[Row]:
         """What all rows of an item have in common."""
-        lengths = [len(ids) + (not self.template.marked) for ids in self.model.encode(prompts)]
+        before = len(getattr(self.model, "before", ()))  # what a model puts before every prompt
+        lengths = [before + len(ids) for ids in self.model.encode(prompts)]
         for item, prompt, length in zip(items, prompts, lengths, strict=True):
             yield {
                 "task": task.name,

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from codestage.attention import PRODUCTS, bias_of
 from codestage.evaluate.keys import Keys, common_beginning, read_once
+from codestage.evaluate.logits import logits_of
 from codestage.evaluate.masks import Masks, layer_masks
 from codestage.evaluate.speak import Scored
 
@@ -137,7 +138,6 @@ def _predicted(
 
     Logits are made for these places alone, some at a time.
     """
-    head = model.get_output_embeddings()
     if not places:
         return [], []
     rows, at, wanted = (torch.tensor(c, device=hidden.device) for c in zip(*places, strict=True))
@@ -146,7 +146,7 @@ def _predicted(
     greedy: list[bool] = []
     for begin in range(0, len(places), at_once):
         some = slice(begin, begin + at_once)
-        logits = head(hidden[rows[some], at[some]])
+        logits = logits_of(model, hidden[rows[some], at[some]])
         target = wanted[some, None]
         greedy += (logits.gather(1, target)[:, 0] >= logits.amax(1)).tolist()
         nats += logits.log_softmax(-1, dtype=torch.float32).gather(1, target)[:, 0].tolist()

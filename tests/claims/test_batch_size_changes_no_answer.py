@@ -9,8 +9,14 @@ import random
 import pytest
 import torch
 from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -178,7 +184,10 @@ def test_a_sliding_window_is_kept_in_trees_and_while_writing(tokenizer, requests
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, sliding_window=window,
         max_position_embeddings=128, bos_token_id=0, eos_token_id=0, initializer_range=0.3,
     )  # fmt: skip
-    model = MistralForCausalLM(config).eval()
+    says_what_transformers_does(MistralForCausalLM(config).eval(), tokenizer, requests)
+
+
+def says_what_transformers_does(model, tokenizer, requests):
     scores = Backend(model, tokenizer).loglikelihoods(requests)
     texts = Backend(model, tokenizer, rows=3).generate([c for c, _ in requests], max_new_tokens=MAX_NEW)
     for (context, choices), found, text in zip(requests, scores, texts, strict=True):
@@ -195,6 +204,51 @@ def test_a_sliding_window_is_kept_in_trees_and_while_writing(tokenizer, requests
         said = whole[0, len(before) + 1 :].tolist()
         said = said[: said.index(0)] if 0 in said else said
         assert text.text == tokenizer.decode(said, skip_special_tokens=True)
+
+
+ODD = {
+    "attention that adds its mask": (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        {"sliding_window": 8, "head_dim": 8, "query_pre_attn_scalar": 8, "final_logit_softcapping": 1.0},
+    ),
+    "logits bent": (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        {"head_dim": 8, "query_pre_attn_scalar": 8, "final_logit_softcapping": 0.5},
+    ),
+    "logits divided": (GraniteConfig, GraniteForCausalLM, {"logits_scaling": 8.0}),
+    "logits multiplied": (CohereConfig, CohereForCausalLM, {"logit_scale": 0.06}),
+}
+
+
+def odd(tokenizer, case, **more):
+    config, model, own = ODD[case]
+    torch.manual_seed(0)
+    made = config(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+        bos_token_id=0, eos_token_id=0, pad_token_id=1, initializer_range=0.3, **own | more,
+    )  # fmt: skip
+    return model(made).eval()
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_families_with_masks_and_logits_of_their_own_say_what_transformers_does(
+    tokenizer, requests, case
+):
+    model = odd(tokenizer, case)
+    assert (model.config._attn_implementation == "eager") == (model.config.model_type == "gemma2")
+    says_what_transformers_does(model, tokenizer, requests)
+
+
+def test_texts_are_drawn_from_logits_as_the_model_scales_them(tokenizer, requests):
+    model = odd(tokenizer, "logits divided", logits_scaling=1e-5)  # the likeliest token is certain then
+    backend, prompts = Backend(model, tokenizer), [context for context, _ in requests[:6]]
+    greedy, drawn = (
+        backend.generate(prompts, max_new_tokens=MAX_NEW, temperature=t) for t in (0.0, 1.0)
+    )
+    assert [text.text for text in drawn] == [text.text for text in greedy]
 
 
 def test_what_is_longer_than_the_context_is_scored_after_what_there_is_room_for(model, tokenizer):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from codestage import cli
 from codestage.data.instruct import Chat
-from codestage.data.tokenizer import train_tokenizer
+from codestage.data.tokenizer import MARKS, train_tokenizer
 from codestage.engine import evaluate_one
 from codestage.engine.evaluate_one import Asked, _wilson, evaluate_model
 from codestage.errors import RunError, UserError
@@ -188,6 +189,35 @@ def test_answers_to_other_questions_of_that_name_are_not_gone_on_from(model, own
     assert len(places[1] - places[0]) == 1
 
 
+def test_answers_to_data_that_was_replaced_are_not_gone_on_from(model, tmp_path):
+    file = tmp_path / "AddSub.json"
+    rows = [{"sQuestion": f"{i} and two?", "lSolutions": [i + 2.0]} for i in range(4)]
+    file.write_text(json.dumps(rows))
+    asked = Asked(suites=["boolean", "addsub"], items=4, data=tmp_path)
+
+    def stop(name, done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    places = []
+    for text in (file.read_text(), file.read_text().replace("1 and two", "one and two")):
+        file.write_text(text)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_model(model, asked, out=tmp_path / "items.parquet", on_part=stop)
+        places.append({p.name for p in (tmp_path / "items.parquet.parts").iterdir()})
+    assert len(places[1] - places[0]) == 1
+
+
+def test_a_begin_token_is_counted_where_one_is_put(model, tmp_path):
+    strange = tmp_path / "strange"
+    shutil.copytree(model, strange)
+    (strange / MARKS).unlink()  # of a model that codestage did not train
+    for name, place in (("own", model), ("strange", strange)):
+        evaluated(place, suites=["boolean"], out=tmp_path / f"{name}.parquet")
+    own, other = (pq.read_table(tmp_path / f"{n}.parquet").to_pylist() for n in ("own", "strange"))
+    assert [row["prompt_tokens"] for row in own] == [row["prompt_tokens"] + 1 for row in other]
+
+
 WRONG = {
     "no file": (None, "own.yaml: cannot be read"),
     "empty": ("", "own.yaml:1: a file of questions is a mapping, this is empty; write NAME"),
@@ -216,6 +246,11 @@ def test_what_is_no_file_of_questions_is_told_with_its_line(own, case):
     own.unlink() if text is None else own.write_text(text)
     with pytest.raises(UserError, match=message):
         evaluated(own.parent, suites=[], own=own)
+
+
+def test_a_name_that_is_asked_for_beside_the_file_is_taken(own):
+    with pytest.raises(UserError, match=r"own\.yaml:1: 'shelves' is a task or suite that exists"):
+        evaluated(own.parent, suites=["shelves"], own=own)
 
 
 @pytest.mark.slow

@@ -167,6 +167,8 @@ EARLY = {
     "nothing": "",
     "not Python": "def add(a, b",
     "closed output": f"import os\nos.close(1)\n{RIGHT}",
+    "no exec": "import builtins\nbuiltins.exec = lambda *a: None",
+    "no compile": "import builtins\nbuiltins.compile = lambda *a: ''",
 }
 
 

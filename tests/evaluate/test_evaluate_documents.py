@@ -11,6 +11,7 @@ from jinja2.exceptions import SecurityError
 from published_fixture import PUBLISHED, published
 
 from codestage.errors import UserError
+from codestage.evaluate.converters import math_boxed
 from codestage.evaluate.documents import _render, from_json, has_data, published_files, task_items
 from codestage.evaluate.items import chance, permuted
 from codestage.evaluate.tasks import all_tasks
@@ -180,12 +181,33 @@ def test_what_cannot_be_asked_is_left_out(tmp_path):
     task = TASKS["jecqa"]
     rows = [
         {"passage": None, "question": "q", "options": ["(A)a", "(B)b"], "label": label}
-        for label in (["A"], ["A", "B"])
+        for label in (["A"], ["A", "B"], None, "C", [""], ["AB"])
     ]
     (tmp_path / "agieval").mkdir()
     for name in task.data["files"]:
         (tmp_path / name).write_text("\n".join(json.dumps(row) for row in rows))
     assert [item.answer for item in task_items(task, data=tmp_path)] == ["a", "a"]
+
+
+def test_a_problem_whose_answer_is_no_number_is_not_asked_for_one():
+    numbers = (r"\frac{1}{2}", "-3", r"10,\!000", r"\$18.90", r"50\%", r"12\text{ cm}", "0")
+    others = (
+        r"5\sqrt{2}",
+        "x+1",
+        "5a",
+        "2a + 3",
+        "(3, 4)",
+        "3, 5",
+        "1,2",
+        r"\text{Yes}",
+        "x^2",
+        "",
+        "2 + 3i",
+    )
+    rows = [
+        {"problem": "Solve.", "solution": rf"So \boxed{{{answer}}}."} for answer in (*numbers, *others)
+    ]
+    assert [doc["answer"] for doc in math_boxed(rows)] == list(numbers)
 
 
 def test_data_without_an_item_that_can_be_asked_is_refused(tmp_path):
@@ -208,6 +230,12 @@ def test_data_that_is_not_there_or_broken_is_told_with_what_to_do(tmp_path):
     (tmp_path / "AddSub.json.gz").write_bytes(gzip.compress(b"[]")[:12])
     with pytest.raises(UserError, match="cannot be read"):
         task_items(offline, data=tmp_path)
+    (tmp_path / "AddSub.json.gz").write_bytes(gzip.compress(b"[]")[:10] + b"\xff" * 20)
+    with pytest.raises(UserError, match="cannot be read"):
+        task_items(offline, data=tmp_path)
+    (tmp_path / "ASDiv.xml").write_text("<Problem ID='1'><Body>Two.")
+    with pytest.raises(UserError, match=r"ASDiv\.xml is not in the format expected"):
+        task_items(TASKS["asdiv"], data=tmp_path)
 
 
 def test_a_permuted_item_is_the_same_question():

@@ -40,7 +40,7 @@ def rows(n, start=0):
              "a": WORDS[i % 14]} for i in range(start, start + n)]
 def made(**more):
     return DatasetDict(test=Dataset.from_list(rows(17)), train=Dataset.from_list(rows(9, 50)))
-choices = words = text = whole = shots = both = made
+choices = words = text = whole = shots = both = several = made
 """
 BODIES = {
     "choices": 'output_type: multiple_choice\ndoc_to_text: "{{q}}"\ndoc_to_choice: c\ndoc_to_target: g\nmetric_list: [{metric: acc}, {metric: acc_norm}]',
@@ -48,6 +48,7 @@ BODIES = {
     "words": 'output_type: loglikelihood\ndoc_to_text: "{{q}}"\ndoc_to_target: "{{a}}"\nmetric_list: [{metric: acc}, {metric: perplexity}]',
     "whole": 'output_type: loglikelihood_rolling\ndoc_to_text: ""\ndoc_to_target: "{{q}}"\nmetric_list: [{metric: bits_per_byte}]',
     "text": 'output_type: generate_until\ndoc_to_text: "{{q}}"\ndoc_to_target: "{{a}}"\ngeneration_kwargs: {until: ["e"], max_gen_toks: 12}\nmetric_list: [{metric: exact_match}]',
+    "several": 'output_type: generate_until\ndoc_to_text: "{{q}}"\ndoc_to_target: "{{a}}"\ngeneration_kwargs: {until: ["e"], max_gen_toks: 12}\nrepeats: 3\nmetric_list: [{metric: exact_match}]\nfilter_list: [{name: first, filter: [{function: take_first}]}, {name: voted, filter: [{function: take_first_k, k: 3}, {function: majority_vote}, {function: take_first}]}]',
 }
 
 
@@ -171,6 +172,7 @@ def test_a_task_of_the_harness_is_recorded_by_item(small, manager, monkeypatch):
         ("letters_choices", {"acc", "acc_norm", "prob", "bpb"}),
         ("letters_text", {"exact_match", "acc"}),
         ("letters_whole", {"bpb"}),
+        ("letters_several", {"exact_match/first", "exact_match/voted", "acc"}),
     ):
         (task,) = load_tasks([f"lm-eval:{name}"])
         items = task_items(task, n=5)
@@ -183,7 +185,9 @@ def test_a_task_of_the_harness_is_recorded_by_item(small, manager, monkeypatch):
         result = asked(small[1], name, manager, n=5)["results"][name]
         for metric in metrics & {"acc", "acc_norm", "exact_match"}:
             values = [row["value"] for row in rows if row["metric"] == metric]
-            wanted = result.get(f"{metric},none", result.get("exact_match,none"))
+            assert len(values) == 5
+            last = "voted" if name == "letters_several" else "none"
+            wanted = result.get(f"{metric},{last}", result.get(f"exact_match,{last}"))
             assert sum(values) / 5 == pytest.approx(wanted)
     harness._loaded.cache_clear()
 

@@ -93,6 +93,12 @@ def test_own_tasks_stand_among_the_named_ones_in_one_order(tmp_path):
             r"row 2: choices \[2, 2\]: write a list of two",
         ),
         ([CHOICES[0], CHOICES[1] | {"choices": "2"}], {}, "row 2: choices '2': write a list"),
+        ([CHOICES[0], CHOICES[1] | {"choices": ["", 2]}], {}, "row 2: choices .*one is blank"),
+        (
+            [CHOICES[0], CHOICES[1] | {"choices": list(range(27))}],
+            {"letters": True},
+            "a question has 27 choices, and there are 26 letters; leave letters out",
+        ),
         ([WRITTEN[1], WRITTEN[1]], {}, "row 2: id 'x' stood in an earlier row"),
         (WRITTEN, {"letters": True}, "letters need choices"),
         (CHOICES, {"answer": "number"}, "answer: number is for written answers"),
@@ -101,6 +107,15 @@ def test_own_tasks_stand_among_the_named_ones_in_one_order(tmp_path):
 def test_what_is_no_question_is_said_with_its_row(tmp_path, rows, more, said):
     with pytest.raises(UserError, match=said):
         task(tmp_path, rows, **more)
+
+
+def test_what_ends_a_line_elsewhere_may_stand_in_a_question(tmp_path):
+    rows = [{"question": f"What is{end}it?", "answer": "x"} for end in ("\u2028", "\u2029", "\x85")]
+    (tmp_path / "own.jsonl").write_text(
+        "\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows), newline=""
+    )
+    found = own_task("own", OwnTaskSpec(path="own.jsonl", domain="logical"), tmp_path)
+    assert [item.instruction for item in task_items(found)] == [row["question"] for row in rows]
 
 
 def test_a_file_that_is_not_there_or_not_json_is_said(tmp_path):
