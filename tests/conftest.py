@@ -14,7 +14,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 TINY = """\
 name: tiny
-model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}
+model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32, compile: false}
 tokenizer: {train: bpe, vocab_size: 384}
 seeds: 2
 sources:

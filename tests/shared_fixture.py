@@ -17,7 +17,7 @@ from codestage.engine.work import Workshop
 
 STUDY = """\
 name: small
-model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}
+model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32, compile: false}
 tokenizer: {train: bpe, vocab_size: 384}
 seeds: 1
 sources:

@@ -69,6 +69,8 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
         ),
     )
     needs = _needs(study)
+    if study.validation:
+        _check_held_out(needs, study_path)
     documents = {name: _documents_step(study.sources[name], name, study_path, items) for name in needs}
     tokenizer = _tokenizer_step(study, study_path, documents)
     prepared = {
@@ -133,6 +135,22 @@ def _needs(study: Study) -> dict[str, set[int]]:
                     if tokens:
                         needs[name].add(stage.seq_len)
     return {name: lengths for name, lengths in needs.items() if lengths}
+
+
+def _check_held_out(needs: Mapping[str, set[int]], study_path: Path) -> None:
+    """
+    Raises:
+        UserError: a source is drawn in rows of several lengths: the last rows of one hold other text than
+            the last rows of another, so that what one stage holds out the other would train on.
+    """
+    for name, lengths in needs.items():
+        if len(lengths) > 1:
+            told = " and ".join(f"{length:,}" for length in sorted(lengths))
+            raise UserError(
+                f"{study_path}:{line_of(study_path, ('validation',))}: validation: source {name!r} is drawn in rows "
+                f"of {told} tokens, and what one length holds out the other would train on; give these stages one "
+                "seq_len, or drop validation"
+            )
 
 
 PROGRAMS = ("transform", "programming_language")

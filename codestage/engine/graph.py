@@ -15,7 +15,7 @@ from codestage.engine.layout import Layout
 from codestage.engine.store import Step
 from codestage.study.expand import Arm, Run, StagePlan
 from codestage.study.identity import digest, plain
-from codestage.study.models import ModelShape
+from codestage.study.models import ModelShape, shape_told
 from codestage.study.schema import ValidationSpec
 from codestage.study.seeds import child
 
@@ -98,7 +98,7 @@ class _Graph:
         self, supply: Mapping[int, Supply], shape: ModelShape, seq_len: int, count: bool
     ) -> None:
         self.supply, self.seq_len, self.count = supply, seq_len, count
-        self.shape, self.told_shape = shape, plain(shape)
+        self.shape, self.told_shape = shape, shape_told(shape)
         names = sorted({n for s in supply.values() for n in s.rows})
         self.numbers = {name: i for i, name in enumerate(names)}
         self.layouts: dict[Hashable, Layout] = {}
@@ -111,9 +111,12 @@ class _Graph:
         """One stage of one run, on the layout of all stages that draw the same."""
         supply = self.supply[stage.seq_len].rows
         _, draws, way, _ = self._known(stage)
-        used = {n: r for work in before for n, r in work.layout.used.items()}
+        used = {n: (r, w.supply[n].rows) for w in before for n, r in w.layout.used.items()}
         names = {n for p in stage.phases for n, tokens in p.by_source.items() if tokens}
-        skip = tuple((n, used[n]) for n in sorted(names) if n in used)
+        # of a source drawn in rows of another length before, the same part of it is used, in whole rows
+        skip = tuple(
+            (n, -(-used[n][0] * supply[n].rows // used[n][1])) for n in sorted(names) if n in used
+        )
         # full rows in even order stand in the same places whatever the seed
         by_seed = stage.order == "random" or any(supply[n].counts is not None for n in names)
         seed = child(run.seed, "order") if by_seed else 0
@@ -154,12 +157,22 @@ class _Graph:
             if id(first) in done:
                 continue
             cluster = [w for w in beginnings(first) if id(w) not in done] or [first]
+            if (
+                first.stage.optimizer.ema
+            ):  # a mean ends a stage: what is still under way does not go on from it
+                cluster = [w for w in cluster if self._ends_with(first, w)]
             done.update(map(id, cluster))
             end = min(self._common(first.layout, work.layout) for work in cluster)
             step = self._segment(first, start, end, parent)
             for work in cluster:
                 work.segments.append(step)
             self.split(cluster, end, step)
+
+    def _ends_with(self, first: StageWork, work: StageWork) -> bool:
+        """Whether neither of the two is over where the other goes on."""
+        if work.batches == first.batches:
+            return True
+        return self._common(first.layout, work.layout) < min(work.batches, first.batches)
 
     def _common(self, a: Layout, b: Layout) -> int:
         key = (id(a), id(b))
@@ -189,6 +202,7 @@ class _Graph:
                 skip=layout.start,
                 shards={name: held.hashes[name] for name in sorted({*layout.names, *watched})},
                 validation=held.validation,
+                positions=self.seq_len,
             ),
             cost=float(layout.tokens(start, end)),
         )
@@ -265,6 +279,8 @@ class SegmentPayload:
     """Source -> hash of its prepared rows: all of the stage's, though a segment may draw from fewer; with
     validation, all of the study's."""
     validation: ValidationSpec | None = None
+    positions: int = 0
+    """Of the model: those of the study's longest rows, so that all stages train the same weights."""
 
 
 def arms_of(runs: Sequence[Run]) -> list[Arm]:

@@ -1,5 +1,6 @@
 """The study's model: its shape, and the step that takes the weights of one that is trained already."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,9 +10,8 @@ from codestage.data.place import files_of, place_of
 from codestage.data.tokenizer import Marks, existing_tokenizer, marks_of
 from codestage.engine.store import Step
 from codestage.errors import UserError
-from codestage.study.identity import plain
 from codestage.study.load import line_of, load_study
-from codestage.study.models import ModelShape, shape
+from codestage.study.models import ModelShape, shape, shape_told
 from codestage.study.schema import ModelSpec, Study, TokenizerSpec
 
 
@@ -93,7 +93,7 @@ def model_step(study: Study, study_path: Path, size: ModelShape) -> Step | None:
     return Step(
         "model",
         "pretrained model",
-        {"shape": plain(size), "hub": study.model.hub, "files": files},
+        {"shape": shape_told(replace(size, compile=True)), "hub": study.model.hub, "files": files},
         payload=(study.model, str(study_path), size),
     )
 

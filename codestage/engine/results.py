@@ -249,7 +249,7 @@ def _study(
             "hidden_size": shape.hidden_size,
             "layers": shape.layers,
             "heads": shape.heads,
-            "parameters": parameters(shape),
+            "parameters": parameters(shape, positions=max(s.seq_len for s in study.stages.values())),
             "parameters_without_embeddings": parameters(shape, embeddings=False),
             "precision": shape.precision,
             "vocab_size": shape.vocab_size,

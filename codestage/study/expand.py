@@ -249,7 +249,7 @@ def _control_plan(study: Study, name: str, option: str, control: str) -> StagePl
             f"control {control}: option {option!r} of stage {name!r} is code alone, so no amount of "
             "added tokens keeps its text; leave the control out or give the option some text"
         )
-    larger = -(-spec.tokens * (1 - code).denominator // (1 - code).numerator)
+    larger = round(spec.tokens / (1 - code))  # the nearest, so that the text is kept to the token
     if control == "competitive":
         return _plan(study, name, f"{option}@competitive")
     if control == "additive":

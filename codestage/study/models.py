@@ -1,7 +1,9 @@
 """Shapes of models by size, and what they cost: no torch, so a study can be planned anywhere."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from codestage.study.identity import plain
 from codestage.study.schema import GPT, ModelSpec
 
 
@@ -19,12 +21,21 @@ class ModelShape:
     tied: bool
     precision: str
     recompute: bool = False
+    compile: bool = True
     marks: tuple[int, int, int] = (0, 0, 1)
     """Ids of the begin, end and padding tokens."""
     config: str = ""
     """Of a pretrained model: its Transformers configuration as JSON, which says all of its shape."""
     counted: tuple[int, int] = (0, 0)
     """Of a pretrained model: its parameters, and those without embeddings."""
+
+
+def shape_told(shape: ModelShape) -> dict[str, Any]:
+    """The shape as steps know it; what came later is told only where it is not as it was before."""
+    held: dict[str, Any] = plain(shape)
+    if shape.compile:
+        del held["compile"]
+    return held
 
 
 # (parameters without embeddings, hidden size, layers, heads): depth and width grow together, head
@@ -67,6 +78,7 @@ def shape(model: ModelSpec, vocab_size: int, marks: tuple[int, int, int] = (0, 0
         tied=hidden < 2048,
         precision=model.precision,
         recompute=model.recompute,
+        compile=model.compile,
         marks=marks,
     )
 
@@ -109,7 +121,7 @@ def memory_bytes(
     saved activations, the process itself.
 
     Activations are estimated as 34 * hidden + 5 * heads * seq_len bytes a token and layer (Korthikanti
-    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit, of which 2^25 are made at a time.
+    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit, of which 2^25 are made at a time on a GPU (fewer on a processor).
     """
     layer = 34.0 * shape.hidden_size + 5.0 * shape.heads * seq_len
     if shape.recompute:  # of all layers but one, what comes in alone is kept

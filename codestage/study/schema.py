@@ -42,6 +42,10 @@ class ModelSpec(Model):
         False,
         description="activations are computed again for the gradients: less memory, a third more work",
     )
+    compile: bool = Field(
+        True,
+        description="training is compiled first: minutes for each shape, once on a machine, for more speed",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "ModelSpec":

@@ -187,7 +187,7 @@ class _Trainer:
             raise RunError(
                 f"the C++ compiler that torch.compile uses failed ({said[-1] if said else error}); "
                 "see that it works and that its temporary folder has room, then run again; or give the model "
-                "precision: float32 (NeoX in bf16 cannot be compiled for processors by torch 2.13)"
+                "compile: false, or precision: float32 (NeoX in bf16 cannot be compiled for processors by torch 2.13)"
             ) from None
         self.weights.collect()
         return row_nats.detach().cpu()
@@ -261,8 +261,9 @@ class _Trainer:
         if limit is None:
             return False
         before = [float(str(row["loss"])) for row in self.state.rows[-SPIKE_BATCHES:]]
-        missing = SPIKE_BATCHES - len(before)
-        before += self.state.past_curve["loss"].to_pylist()[-missing:] if missing else []
+        if len(before) < SPIKE_BATCHES:
+            past = self.state.past_curve["loss"].to_pylist()
+            before = [*self.state.losses_before, *past, *before][-SPIKE_BATCHES:]
         return len(before) == SPIKE_BATCHES and loss > sum(before) / SPIKE_BATCHES + limit
 
     def _diverged(self, loss: float, norm: float, rate: float) -> str:

@@ -123,6 +123,7 @@ class ModelPool:
             if shape.recompute:
                 recompute_activations(model)
             whole: nn.Module = PackedLoss(model).to(self.device)
-            forward = torch.compile(whole, dynamic=False) if self.compiled else whole
+            compiled = self.compiled and shape.compile
+            forward = torch.compile(whole, dynamic=False) if compiled else whole
             self._held[place] = (model, forward)
         return self._held[place]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -27,6 +28,8 @@ NOT_SHAPE = (
     "quantization_config",
 )
 """Settings of a configuration that say nothing of what is computed here."""
+AFTER_HEAD = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0}
+"""Settings of what some models do to their logits after the head, at the value that does nothing."""
 MODEL_FILES = ("*.safetensors", "config.json")
 
 
@@ -45,6 +48,12 @@ def pretrained_shape(
             model = AutoModelForCausalLM.from_config(config)
     except Exception as error:  # readers of foreign files raise anything
         raise unreadable(_told(spec), error) from None
+    for key, nothing in AFTER_HEAD.items():
+        if (value := getattr(config, key, None)) not in (None, nothing):
+            raise UserError(
+                f"{_told(spec)}: {key} {value}: a {config.model_type} changes its logits after the head, which "
+                "codestage does not do; take another model"
+            )
     if vocabulary > config.vocab_size:
         if not spec.grow:
             raise UserError(
@@ -74,6 +83,7 @@ def pretrained_shape(
         tied=tied,
         precision=spec.precision,
         recompute=spec.recompute,
+        compile=spec.compile,
         marks=marks,
         config=_settings(config, marks),
         counted=(total, total - table - (0 if tied else head)),
@@ -110,13 +120,18 @@ def fetch_pretrained(spec: ModelSpec, folder: Path, shape: ModelShape, out: Path
     _check_documents(model, spec)
     _grow(model, shape.vocab_size)
     begun = checkpoint.Checkpoint(
-        weights={name: p.detach().clone() for name, p in model.named_parameters()},
+        weights={n: _copy(p) for n, p in model.named_parameters()},
         optimizer={},
         curve=CURVE.empty_table(),
         config=_settings_of_checkpoint(shape),
         state=checkpoint.State(stage="", batch=0, tokens=0, seed=0),
     )
     checkpoint.save(begun, out)
+
+
+def _copy(weight: Tensor) -> Tensor:
+    """A copy as safetensors writes it: what comes from a .gguf may lie in memory column by column."""
+    return weight.detach().clone(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()

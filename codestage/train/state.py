@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -43,6 +44,8 @@ class Segment:
     stop: int
     init: Path | None
     seed: int
+    positions: int = 0
+    """Positions that the model knows, the same in all stages; 0: as many as the stage's rows have."""
 
 
 class TrainState:
@@ -51,6 +54,7 @@ class TrainState:
     def __init__(self, segment: Segment, pool: ModelPool, world: World) -> None:
         self.segment, self.world = segment, world
         self.stage: StagePlan = segment.stage
+        self.positions = segment.positions or segment.stage.seq_len
         self.batch = segment.start
         """Batches of the stage done."""
         self.tokens = 0
@@ -60,13 +64,15 @@ class TrainState:
         self.rows: list[dict[str, object]] = []
         """The learning curve since this process took the segment up, as in `CURVE`."""
         self.past_curve = CURVE.empty_table()
+        self.losses_before: list[float] = []
+        """Of the segment that this one goes on from in the same stage, where spikes are asked about."""
         self._pool = pool
         self._make_fresh()
 
     def _make_fresh(self) -> None:
         size, stage = self.segment.shape, self.stage
         self.weights = weights_of(
-            size, stage.seq_len, stage.adapter, self.segment.seed, self._pool, self.world
+            size, self.positions, stage.adapter, self.segment.seed, self._pool, self.world
         )
         self.trained = self.weights.trained
         self.optimizers = Optimizers(self.trained, stage.optimizer, self.weights.tables)
@@ -77,6 +83,9 @@ class TrainState:
         Raises:
             RunError: the checkpoint to begin from is damaged. Damaged unfinished work is reported only.
         """
+        asked = self.stage.optimizer.spike is not None
+        if self.segment.init is not None and self.segment.start > 0 and asked:
+            self.losses_before = self.world.tell(self.world.by_first(self._read_losses))
         for folder in partials.places():
             if not self.world.tell(folder.exists()):
                 continue
@@ -93,6 +102,14 @@ class TrainState:
                 self._make_fresh()
         if self.segment.init is not None:
             self._begin_from(self._read(self.segment.init))
+
+    def _read_losses(self) -> list[float]:
+        file = f"{self.segment.init}/curve.parquet"
+        try:
+            found: list[float] = pq.read_table(file, columns=["loss"])["loss"].to_pylist()
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise RunError(f"{file}: no readable losses ({error}); remove {self.segment.init}") from None
+        return found
 
     def _read(self, folder: Path) -> checkpoint.Checkpoint:
         """A checkpoint that the first process reads; the others get all of it but the tensors' values."""
@@ -121,7 +138,7 @@ class TrainState:
             if self.world.first:
                 weights = fresh_adapters(
                     self.segment.shape,
-                    self.stage.seq_len,
+                    self.positions,
                     self.stage.adapter,
                     saved.weights,
                     self.segment.seed,
@@ -218,7 +235,7 @@ class TrainState:
         beside = {}
         if self.stage.adapter:
             size, adapters = self.segment.shape, final
-            final = merged(size, self.stage.seq_len, self.stage.adapter, base, adapters)
+            final = merged(size, self.positions, self.stage.adapter, base, adapters)
             beside = {f"{BASE}.{n}": w for n, w in base.items() if not torch.equal(w, final[n])}
             beside |= {f"{ADAPTER}.{n}": w for n, w in weights.items()}
         return checkpoint.Checkpoint(

@@ -128,7 +128,7 @@ def weights_of(
     """Fresh weights where `world` keeps them."""
     if world.size == 1:
         return Whole(shape, seq_len, adapter, seed, pool)
-    return Sharded(shape, seq_len, adapter, seed, world, compiled=pool.compiled)
+    return Sharded(shape, seq_len, adapter, seed, world, compiled=pool.compiled and shape.compile)
 
 
 def put_all(world: World, whole: Mapping[str, Tensor | None], targets: Mapping[str, Tensor]) -> None:

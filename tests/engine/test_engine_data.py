@@ -92,6 +92,23 @@ def test_an_example_matched_arm_sees_as_many_examples_as_the_base_counted_in_its
     assert found["text/uniform"] < 0.98 * base  # equal tokens are fewer examples: programs are longer
 
 
+def test_a_source_in_rows_of_two_lengths_is_not_held_out_for_validation(tmp_path):
+    longer = ("tokens: 2k\n    seq_len: 64", "tokens: 2k\n    seq_len: 128")
+    watch = ("controls: [token-matched, additive]", "validation: {tokens: 300, times: 3}")
+    path = study(tmp_path, longer=longer, watch=watch)
+    data_steps(load_study(path), path)  # each source in one length
+    stage = (
+        "  cooldown: {tokens: 1k, seq_len: 128, batch_tokens: 512, options: {text: {mix: {prose: 1}}}}\n"
+    )
+    both = ("  tune:\n", stage + "  tune:\n")
+    path = study(tmp_path, longer=longer, watch=watch, both=both)
+    line = path.read_text().splitlines().index(watch[1]) + 1
+    with pytest.raises(UserError, match=rf"tiny.yaml:{line}: .*'prose' .* rows of 64 and 128 tokens"):
+        data_steps(load_study(path), path)
+    path = study(tmp_path, longer=longer, both=both)
+    data_steps(load_study(path), path)
+
+
 def test_documents_made_before_a_key_came_are_still_found(tmp_path):
     """A key at its default adds nothing to what documents are; another value does."""
     made = "procedural: {form: programs, documents: 200, depth: [1, 1]}"

@@ -36,6 +36,15 @@ def test_additive_keeps_the_text_and_token_matched_has_as_many_tokens(tiny_study
     assert matched == {"prose": 6000}
 
 
+def test_additive_keeps_the_text_where_the_total_is_no_whole_number(tiny):
+    """4,000 tokens of text at nine tenths: 4,444.4 in all."""
+    tiny.write_text(tiny.read_text().replace("{prose: 2, programs: 1}", "{prose: 9, programs: 1}"))
+    arms = {arm.name: arm for arm in expand(load_study(tiny))}
+    additive = tokens(arms["text+code@additive/text"], "pretrain")
+    assert additive == {"prose": 4000, "programs": 444}
+    assert tokens(arms["text@token-matched/text"], "pretrain") == {"prose": 4444}
+
+
 def test_each_dose_is_token_matched_by_an_arm_with_a_name_of_its_own(tiny):
     half = "\n      half: {mix: {prose: 1, programs: 1}}"
     tiny.write_text(

@@ -156,3 +156,12 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(family)
     assert little < 0.6 * much
     for name, gradient in wanted.items():
         assert torch.equal(grads[name], gradient), name
+
+
+@pytest.mark.parametrize(
+    ("machine", "told", "compiled"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_training_is_compiled_where_that_can_be_and_is_not_switched_off(machine, told, compiled):
+    pool = ModelPool(compiled=machine)
+    _, forward = pool.get(replace(SHAPE, compile=told), SEQ_LEN)  # traced at its first call, not here
+    assert isinstance(forward, torch._dynamo.OptimizedModule) == compiled

@@ -162,5 +162,13 @@ def test_a_spike_stops_where_it_stands_even_after_an_interruption(tmp_path):
         train(tmp_path / "cut", plan=nervous, should_stop=lambda: next(left) >= first - 2)
     with pytest.raises(RunError, match=f"batch {first},"):
         train(tmp_path / "cut", plan=nervous)
+    # of the arm that goes on from a shared beginning too, though it is another segment
+    train(tmp_path / "trunk", plan=nervous, stop=first - 2)
+    shared = {"plan": nervous, "start": first - 2, "init": tmp_path / "trunk" / "checkpoint"}
+    with pytest.raises(Interrupted):
+        train(tmp_path / "arm", **shared, should_stop=lambda: True)
+    for place in ("branch", "arm"):
+        with pytest.raises(RunError, match=f"batch {first},"):
+            train(tmp_path / place, **shared)
     easy = replace(plan, optimizer=OptimizerSpec(lr=1e-2, spike=50.0))
     assert [log.loss for log in train(tmp_path / "easy", plan=easy)] == losses
