@@ -61,7 +61,7 @@ def _plan(folder: Path, studies: Sequence[Path], cached: bool) -> tuple[dict[str
         needed -= _cached(store, held)
     gone: list[tuple[Path, dict[str, Any]]] = []
     kept, bytes_kept = 0, 0
-    for path in sorted((folder / "store").glob("*/*")):
+    for path in sorted(p for p in (folder / "store").glob("*/*") if p.is_dir()):
         size = _bytes(path)
         if path.name in needed:
             kept, bytes_kept = kept + 1, bytes_kept + size

@@ -14,7 +14,7 @@ from typing import Any
 
 from codestage.engine.ready import Ready
 from codestage.engine.store import Step, Store
-from codestage.engine.worker import work_loop
+from codestage.engine.worker import ENVIRONMENT, Flag, work_loop
 from codestage.errors import RunError
 
 RETRIES = 2
@@ -73,8 +73,13 @@ def load_ahead() -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["codestage.engine.work", *LIBRARIES])
-    with _environment(OMP_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1", TQDM_DISABLE="1"):
-        multiprocessing.forkserver.ensure_running()
+    # A signal to all processes of a run must not end this one, and workers with it: a mask is inherited.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with _environment(**ENVIRONMENT):
+            multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -95,7 +100,7 @@ class _Pool:
     def __init__(self, store: Store, size: int, method: str) -> None:
         self.store = store
         self.context: Any = multiprocessing.get_context(method)
-        self.stop = self.context.Event()
+        self.stop = Flag(self.context)
         self.gpus = gpus()
         self.workers = [self._start(number) for number in range(size)]
         self.failures: dict[str, int] = {}
@@ -132,7 +137,8 @@ class _Pool:
         for worker in self.workers:
             if worker.step is None and (step := ready.take()):
                 worker.step = step
-                worker.pipe.send(step)
+                with contextlib.suppress(OSError):  # it died while it waited: `_hear` replaces it
+                    worker.pipe.send(step)
                 listener("started", step, {})
 
     def _hear(self, worker: _Worker, ready: Ready, listener: Listener) -> None:
@@ -176,7 +182,8 @@ class _Pool:
         listener("retried", step, {"why": f"its worker died (exit {code})"})
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; one that is still at work saves what it has."""
+        self.stop.set()
         for worker in self.workers:
             with contextlib.suppress(OSError):
                 worker.pipe.send(None)

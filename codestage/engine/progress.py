@@ -37,6 +37,8 @@ class Progress:
     seconds_before: float = 0.0
     """Seconds that earlier calls of `codestage run` worked on this study."""
     warnings: list[str] = field(default_factory=list)
+    more: bool = False
+    """Whether steps will be added that are not known yet: then the time left is not known either."""
     written: float = 0.0
     _steps: dict[str, Step] = field(default_factory=dict)
     _kinds: dict[str, Timed] = field(default_factory=dict)
@@ -96,23 +98,24 @@ class Progress:
         elif event == "warning":
             self.warnings.append(str(body["text"]))
         elif event == "done":
-            self.running.pop(step.hash, None)
+            told = self.running.pop(step.hash, {})
             if step.hash not in self.done:
                 self._finish(step)
-                self._time(step, float(body["seconds"]))
+                self._time(step, float(body["seconds"]), float(told.get("begun", 0)))
 
-    def _time(self, step: Step, seconds: float) -> None:
-        """Take a finished step out of what is left, and learn from how long it took."""
+    def _time(self, step: Step, seconds: float, begun: float) -> None:
+        """Take a finished step out of what is left, and learn from how long it took, but for what was `begun` before."""
         kind = self._kinds[step.kind]
         kind.left -= step.cost
         kind.steps_left -= 1
-        kind.add(step.cost, seconds)
+        if begun < step.cost:
+            kind.add(step.cost - begun, seconds)
         self._worked += seconds
 
     def snapshot(self, state: str) -> dict[str, Any]:
         """The answer of `codestage status --json`."""
         under_way = sum(self._partial(h) for h in self.running)
-        left = self._left() if state == "running" else None
+        left = self._left() if state == "running" and not self.more else None
         rates = [r.get("tokens_per_second", 0) for r in self.running.values()]
         return {
             "study": self.study,
@@ -140,8 +143,9 @@ class Progress:
             step, partial = self._steps[hash_], self._partial(hash_)
             kind = kinds[step.kind]
             kind.left -= partial
-            if not kind.finished and partial > 0:  # the first of its kind: better than nothing
-                kind.cost += partial
+            here = partial - told.get("begun", 0)
+            if not kind.finished and here > 0:  # the first of its kind: better than nothing
+                kind.cost += here
                 kind.seconds += now - told["first_told"]
         under_way = sum(now - told["since"] for told in self.running.values())
         elapsed = max(1e-9, now - self.pace_from)
@@ -152,7 +156,7 @@ class Progress:
         step, now = self._steps[hash_], self.running[hash_]
         if step.kind != "train" or "tokens" not in now:
             return 0.0
-        return float(min(step.cost, max(0, now["tokens"] - now["first_tokens"])))
+        return float(min(step.cost, now.get("begun", 0) + max(0, now["tokens"] - now["first_tokens"])))
 
     def _shown(self, hash_: str) -> dict[str, Any]:
         now = self.running[hash_]
@@ -227,8 +231,14 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises:
         UserError: if another `codestage run` holds it, or its file system gives no locks.
     """
-    (folder / "work").mkdir(parents=True, exist_ok=True)
-    with (folder / "work" / "lock").open("a") as file:
+    try:
+        (folder / "work").mkdir(parents=True, exist_ok=True)
+        file = (folder / "work" / "lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); name another folder with --out"
+        ) from None
+    with file:
         if not _lock(file):
             raise UserError(
                 f"{folder}: another `codestage run` works here; wait for it, or name another --out"

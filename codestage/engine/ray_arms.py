@@ -22,7 +22,7 @@ from codestage.engine.local import Listener, Stopped
 from codestage.engine.ray_worker import refused
 from codestage.engine.store import Step, Store, disk_message
 from codestage.engine.together import around_training, launched
-from codestage.engine.worker import die_with_parent
+from codestage.engine.worker import Flag, die_with_parent
 from codestage.errors import RunError, UserError
 from codestage.study.load import line_of, load_study
 
@@ -91,7 +91,7 @@ def run_steps(
         return
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    stop = context.Event()
+    stop = Flag(context)
     gang = (processes, shard)
     asked = (
         list(waiting.values()),
@@ -107,7 +107,7 @@ def run_steps(
     theirs.close()
     try:
         with _signals(stop, process):
-            _listen(ours, waiting, _Patient(listener), address)
+            _listen(ours, waiting, _Patient(listener), address, stop)
         if stop.is_set():
             raise Stopped
     finally:
@@ -118,12 +118,16 @@ def run_steps(
             process.join()
 
 
-def _listen(pipe: Connection, steps: dict[str, Step], listener: Listener, address: str) -> None:
+def _listen(
+    pipe: Connection, steps: dict[str, Step], listener: Listener, address: str, stop: Flag
+) -> None:
     """Pass on what the driver tells, until it has ended."""
     while True:
         try:
             event, hash_, body = pipe.recv()
         except (EOFError, OSError):
+            if stop.is_set():  # asked twice: the driver was ended from here
+                raise Stopped from None
             raise RunError(
                 f"the Ray cluster at {address} was lost: its head has ended or was started anew; when it is "
                 "there again, run again: it goes on from the checkpoints"

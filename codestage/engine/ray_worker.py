@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 
 from codestage.engine.store import Step
-from codestage.engine.worker import work_loop
+from codestage.engine.worker import Flag, work_loop
 from codestage.errors import RunError, UserError
 
 LAPSED = 75
@@ -62,7 +62,7 @@ class Keeper:
         os.environ.update(environment)
         self._root, self._lease = root, lease
         self._context = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
+        self._stop = Flag(self._context)
         self._until: Any = self._context.RawValue(ctypes.c_double, math.inf)
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None

@@ -212,12 +212,14 @@ def _do_steps(
 
     data = data_steps(study, study_path)
     model = model_step(study, study_path, model_shape(study, study_path))
+    progress.more = True
     do([*data.all(), *([model] if model else [])])
     lay_out = partial(plan_training, study, study_path, data, store)
 
     def finish(works: dict[str, list[StageWork]]) -> dict[str, Step]:
         segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
         evaluations = evaluation_steps(study, works, data)
+        progress.more = False
         do([*segments.values(), *evaluations.values()])
         facts = _facts(study, store, data, progress.seconds)
         all_runs = [stages[0].run for stages in works.values()]

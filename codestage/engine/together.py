@@ -97,6 +97,7 @@ class Team:
             began, self._step = time.monotonic(), step
             listener("started", step, {})
             if not self._train(step):
+                self.world.leave()
                 raise Stopped
             listener("done", step, {"seconds": time.monotonic() - began})
         local.run_steps(rest, store, workers=workers, listener=listener)

@@ -1,6 +1,7 @@
 """How each kind of step is done, inside a worker process."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,8 @@ class Workshop:
             )
             return
         fresh = out / "result"
-        fresh.mkdir(exist_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)  # of an attempt that ended while it was committed
+        fresh.mkdir()
         self._make(step, fresh)
         self.store.commit(step, fresh, time.monotonic() - began)
 
@@ -93,16 +95,21 @@ class Workshop:
             stop=payload.stop,
             init=init,
             seed=payload.seed,
+            positions=payload.positions,
         )
-        told = 0.0
+        batches = segment_batches(step, self.store)
+        told, begun = 0.0, -1
 
         def on_step(log: Any) -> None:
-            nonlocal told
+            nonlocal told, begun
+            if begun < 0:  # what a checkpoint held already
+                begun = batches.tokens_before(log.batch - 1) - batches.tokens_before(payload.start)
             if time.monotonic() - told > 0.5:
                 told = time.monotonic()
                 self.tell(
                     {
                         "tokens": log.tokens,
+                        "begun": begun,
                         "loss": round(log.loss, 4),
                         "tokens_per_second": round(log.tokens_per_second),
                     }
@@ -110,7 +117,7 @@ class Workshop:
 
         train_segment(
             segment,
-            segment_batches(step, self.store),
+            batches,
             out=out,
             pool=self._pool,
             runtime=Runtime(
@@ -131,6 +138,7 @@ class Workshop:
         from codestage.evaluate.run import Evaluation, kept
         from codestage.evaluate.sandbox import Sandbox
         from codestage.evaluate.tasks import tasks_of
+        from codestage.train.loop import Interrupted
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         folder = self.store.read("tokenizer", step.inputs["tokenizer"])
@@ -146,7 +154,11 @@ class Workshop:
             sandbox=lambda: Sandbox(sandbox),
         )
         parts = evaluation.parts(items, step.config["cot"])
-        tables = [kept(out.parent, name, make) for name, make in parts]
+        tables = []
+        for name, make in parts:
+            if self.should_stop():
+                raise Interrupted
+            tables.append(kept(out.parent, name, make))
         pq.write_table(pa.concat_tables(tables), out / "items.parquet")
 
 

@@ -16,6 +16,31 @@ from typing import Any
 from codestage.engine.store import Store, disk_message
 from codestage.errors import RunError, UserError
 
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # one core each, side by side
+    # workers compile the same graph at the same time, and each waits for the kernel that another compiles: with one
+    # thread they would go through them one by one
+    "TORCHINDUCTOR_COMPILE_THREADS": str(min(8, len(os.sched_getaffinity(0)))),
+    "TQDM_DISABLE": "1",  # libraries' own bars would write over codestage's
+}
+"""What holds in every worker, before torch is imported."""
+
+
+class Flag:
+    """Raised once, seen by the processes it is given to.
+
+    Unlike an Event's it has no lock, which a signal's handler could find taken by the very thread it interrupts.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._raised = context.RawValue(ctypes.c_bool, False)
+
+    def set(self) -> None:
+        self._raised.value = True
+
+    def is_set(self) -> bool:
+        return bool(self._raised.value)
+
 
 def die_with_parent() -> None:
     """Have this process killed when the one that asked for it ends, however that ends.
@@ -51,10 +76,12 @@ def work_loop(
         os.environ.pop(name, None)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ["OMP_NUM_THREADS"] = "1"  # one core each, side by side: before torch is imported
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"  # libraries' own bars would write over codestage's
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(ENVIRONMENT)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the parent hears them too, and says what is to be saved
+        signal.signal(number, signal.SIG_IGN)
     from codestage.engine.work import Workshop
 
     store = Store(Path(root))

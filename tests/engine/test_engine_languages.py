@@ -64,7 +64,7 @@ ROWS = [
 
 
 def run(*arguments, **environment):
-    env = os.environ | {"PATH": "/nowhere", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment
+    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment
     command = [sys.executable, "-m", "codestage.cli", *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
 

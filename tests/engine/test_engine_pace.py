@@ -147,3 +147,24 @@ def test_what_was_compiled_or_prepared_says_nothing_of_how_long_training_takes(t
     now = 70.0
     progress.hear("progress", train, {"tokens": 101_000})
     assert progress.snapshot("running")["seconds_left"] == pytest.approx(90, rel=0.02)
+
+
+def test_what_a_checkpoint_held_is_not_counted_as_work_done_now(tmp_path):
+    one, other = step("one", cost=1000.0), step("other", cost=1000.0)
+    progress = Progress(tmp_path, "some")
+    progress.expect([one, other], set())
+    progress.hear("started", one, {})
+    progress.hear("progress", one, {"tokens": 910, "begun": 900})
+    assert progress.snapshot("running")["tokens_done"] == 900
+    progress.hear("done", one, {"seconds": 10.0})  # for a hundred tokens
+    assert progress.snapshot("running")["seconds_left"] == pytest.approx(100, rel=0.01)
+
+
+def test_the_time_left_is_not_told_before_all_steps_are_known(tmp_path):
+    steps = [step(name, kind="documents") for name in ("one", "other")]
+    progress = Progress(tmp_path, "some", more=True)
+    progress.expect(steps, set())
+    progress.hear("done", steps[0], {"seconds": 2.0})
+    assert progress.snapshot("running")["seconds_left"] is None
+    progress.more = False
+    assert progress.snapshot("running")["seconds_left"] == 2

@@ -10,14 +10,18 @@ from safetensors.torch import load_file
 from tokenizer_fixture import foreign
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from codestage.engine.model_steps import model_shape
+from codestage.engine.model_steps import model_shape, model_step
 from codestage.engine.plan import plan
 from codestage.engine.run import run
-from codestage.errors import UserError
+from codestage.engine.store import Store
+from codestage.engine.work import Workshop
+from codestage.errors import RunError, UserError
 from codestage.study.load import load_study
 from codestage.train.pretrained import fetch_pretrained
 
-MODEL = "model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32}"
+MODEL = (
+    "model: {family: llama, hidden_size: 32, layers: 1, heads: 2, precision: float32, compile: false}"
+)
 TOKENIZER = "{train: bpe, vocab_size: 384}"
 HEAD, TAIL = TINY.split("  pretrain:\n")
 TUNE = (
@@ -49,7 +53,7 @@ def pretrained(folder: Path, model_type: str = "qwen2", positions: int = 256) ->
 def study(folder: Path, text: str = TUNE) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(
-        text.replace(MODEL, "model: {path: model, precision: float32}")
+        text.replace(MODEL, "model: {path: model, precision: float32, compile: false}")
         .replace(TOKENIZER, "{path: model, chat_template: true}")
         .replace("seeds: 2", "seeds: 1")
         .replace("seq_len: 64", "seq_len: 256")
@@ -131,3 +135,21 @@ def test_a_model_grows_to_its_tokenizer_only_if_asked(tmp_path):
     torch.testing.assert_close(after[known:], before.mean(0).expand(5, -1))
     ids = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(grown(ids).logits[..., :known], model(ids).logits)
+
+
+def test_weights_that_could_not_be_committed_are_fetched_anew(tmp_path, monkeypatch):
+    pretrained(tmp_path)
+    path = study(tmp_path)
+    made = load_study(path)
+    one = model_step(made, path, model_shape(made, path))
+    shop = Workshop(Store(tmp_path / "out"), lambda: False, lambda body: None, compiled=False)
+
+    def full(*_):
+        raise RunError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "commit", full)
+        with pytest.raises(RunError):
+            shop.do(one)
+    shop.do(one)
+    assert shop.store.has(one)
