@@ -230,11 +230,18 @@ def _compare(a: Number, b: Number, allowed: Sequence[int]) -> dict[str, Any]:
 
 
 REACH = float(stats.norm.isf(0.025))
+LEAST_P = 1e-300
+"""What a p is taken for that is too small to be written."""
 
 
 def _se(a: Number, b: Number, n_a: int, n_b: int) -> float:
     """Standard error of the difference of two unpaired shares."""
     p, q = a.value / 100, b.value / 100
+    if p != q and {p, q} <= {
+        0.0,
+        1.0,
+    }:  # none right against all: the error that holds if there were no difference
+        p = q = (p * n_a + q * n_b) / (n_a + n_b)
     return math.sqrt(p * (1 - p) / n_a + q * (1 - q) / n_b)
 
 
@@ -266,7 +273,8 @@ def _combined(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault(tuple(row[c] for c in ARMS), []).append(row)
     found = []
     for key, group in groups.items():
-        zs = [stats.norm.isf(r["p"] / 2) * np.sign(r["points"]) for r in group if r["p"] is not None]
+        tails = [(max(r["p"], LEAST_P), r["points"]) for r in group if r["p"] is not None]
+        zs = [stats.norm.isf(p / 2) * np.sign(points) for p, points in tails]
         if len(zs) < 2:
             continue
         z = float(sum(zs)) / math.sqrt(len(zs))

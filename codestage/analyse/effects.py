@@ -119,6 +119,11 @@ class Test:
     def se(self) -> np.ndarray:
         return np.asarray(sum(v for v, _ in self.variances) ** 0.5)
 
+    def scaled(self, by: float) -> "Test":
+        """The same in a unit of which there are `by` times as many."""
+        variances = tuple((by**2 * v, df) for v, df in self.variances)
+        return Test(by * self.estimate, variances, self.seeds, self.items)
+
     def quantile(self, p: float) -> np.ndarray:
         """Standard errors from the estimate: Student's t of the parts, weighted by their variances."""
         total = self.se**2

@@ -50,9 +50,11 @@ class Regression:
 def spread(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """(standard error, degrees of freedom) of an effect, from its interval and its detectable effect.
 
-    Both are multiples of the standard error by the same Student's t: their ratio tells the degrees of freedom.
+    Both are multiples of the standard error by the same Student's t: their ratio tells the degrees of freedom. Where
+    seeds were added until something was resolved, `low` and `high` are of another kind, and `fixed` holds these.
     """
-    numbers = [row.get(k) for k in ("low", "high", "mde")]
+    low, high = row.get("fixed") or (row.get("low"), row.get("high"))
+    numbers = [low, high, row.get("mde")]
     if any(x is None for x in numbers):
         return None
     half, mde = (numbers[1] - numbers[0]) / 2, numbers[2]  # type: ignore[operator]

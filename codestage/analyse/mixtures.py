@@ -272,7 +272,7 @@ class _Search:
         improvement = scale * np.maximum(0.0, best - drawn[:, n:]).mean(axis=0)
         disagreement = scale * drawn[:, n:].std(axis=0)
         apart = np.abs(self.candidates[:, None] - self.tried.shares[None]).max(axis=2).min(axis=1)
-        new = apart >= NEW if (apart >= NEW).any() else apart >= 0
+        new = apart >= min(NEW, float(apart.max())) - 1e-9
         why = "improvement" if (improvement[new] > SMALL * margin).any() else "disagreement"
         wanted = improvement if why == "improvement" else disagreement
         top = int(np.where(new, wanted, -1.0).argmax())

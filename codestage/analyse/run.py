@@ -142,6 +142,7 @@ def _sequential(records: Records, rows: list[Row]) -> dict[str, Any] | None:
         low, high = (
             e if e is not None else b for e, b in zip((told["low"], told["high"]), WHOLE, strict=True)
         )
+        row |= {"fixed": [row["low"], row["high"]]}
         row |= {"low": low, "high": high, "p": told["p"], "p_adjusted": six(shared)}
         row["verdict"] = told["state"]
     return found

@@ -117,7 +117,10 @@ def _ladder_rows(
     tokens = [r.tokens for r in rungs]
     weights = np.stack([r.weights(len(records.arms)) for r in rungs])
     wanted = np.vstack([weights, line_weights(tokens) @ weights])
-    effects = {n: SCALE[metric] * _differences(wanted, scores[n]) for n in names}
+    sign, scale = np.sign(SCALE[metric]), abs(SCALE[metric])
+    effects = {
+        n: sign * _differences(wanted, scores[n]) for n in names
+    }  # shares, as `bounded` takes them
     sides = {"code": [r.code for r in rungs], "base": [r.base for r in rungs]}
     resamples = Resamples(int(seeds.sum()), draws)
     costs = {
@@ -126,7 +129,7 @@ def _ladder_rows(
     }
     rows = []
     for level, name, members in levels(records, names):
-        test = make_test(parts([effects[n] for n in members], bounded=metric != "bpb"))
+        test = make_test(parts([effects[n] for n in members], bounded=metric != "bpb")).scaled(scale)
         if np.isnan(test.estimate).any():
             continue
         groups = []

@@ -144,7 +144,11 @@ def answer(view: View) -> list[Sentence]:
     contrast = view.main("interaction")
     crossed = view.effect(contrast, "overall") if contrast else None
     if crossed is not None:
-        sentences.append(interaction_sentence(crossed, view.stage_families, records))
+        crossing = crossed.contrast.split("×")
+        known = len(crossing) == 2 and set(crossing) <= set(records.stages)
+        sentences.append(
+            interaction_sentence(crossed, crossing if known else view.stage_families, records)
+        )
     for more in (_domains(view), _limits(view)):
         if more is not None and len(sentences) < 3:
             sentences.append(more)
@@ -159,6 +163,12 @@ def resolved_names(view: View, family: str, level: str) -> dict[str, list[str]]:
         if effect.contrast == contrast:
             found.setdefault(claim(effect), []).append(effect.name)
     return found
+
+
+def told_apart(view: View) -> set[str]:
+    """Tasks on which code at some stage made a difference, whether or not an arm was shown above chance."""
+    found = [resolved_names(view, family, "task") for family in view.stage_families]
+    return {name for by in found for said in ("raised", "lowered") for name in by.get(said, ())}
 
 
 def _domains(view: View) -> Sentence | None:
@@ -196,11 +206,12 @@ def sure(view: View) -> list[str]:
     records = view.records
     points = [_basis(view), *_doses(records)]
     able = {str(task["name"]): view.able(str(task["name"])) for task in records.tasks}
-    mute = [name for name, known in able.items() if known is False]
+    told = told_apart(view)
+    mute = [name for name, known in able.items() if known is False and name not in told]
     if mute:
         points.append(
-            f"{plural(len(mute), 'task')} of {len(able)} stayed at chance in every arm and can show "
-            f"neither help nor harm: {listed(mute)}."
+            f"{plural(len(mute), 'task')} of {len(able)} {'was' if len(mute) == 1 else 'were'} shown above chance in no arm "
+            f"and can show neither help nor harm: {listed(mute)}."
         )
     points += _spread(view)
     continuous = continuous_view(view)

@@ -82,7 +82,8 @@ def second_opinions(view: View) -> Section | None:
         rows.append(Row(f"{name}: variance components", effect, colour=colour))
         if effect.bootstrap is not None:
             low, high = effect.bootstrap
-            rows.append(Row("bootstrap", replace(effect, low=low, high=high), colour=colour))
+            other = replace(effect, low=low, high=high, verdict=_by_bootstrap(effect))
+            rows.append(Row("bootstrap", other, colour=colour))
         if effect.mixed is not None:
             estimate, low, high, _ = effect.mixed
             verdict = {"raised": "up", "lowered": "down"}.get(
@@ -100,7 +101,7 @@ def second_opinions(view: View) -> Section | None:
         "Another method would answer otherwise in "
         f"{listed([question(e.family) for e in effects if model_claims(e, view.records.alpha) not in (None, claim(e), _same(e))])}"
         if differing
-        else "Three methods give the same answer"
+        else _agreed(effects)
     )
     axis = axis_name(effects[0], metric_name(view.metric), view.records.confidence)
     chart = Chart(
@@ -111,6 +112,25 @@ def second_opinions(view: View) -> Section | None:
         _table(title, effects),
     )
     return Section("opinions", "Second opinions", (said,), points=differing, charts=[chart])
+
+
+def _by_bootstrap(effect: Effect) -> str:
+    """The verdict of the bootstrap's interval alone, which tests no equivalence."""
+    low, high = effect.bootstrap or (0.0, 0.0)
+    return "up" if low > 0 else "down" if high < 0 else "open"
+
+
+def _agreed(effects: Sequence[Effect]) -> str:
+    """What may be said where the mixed model, where there is one, does not differ."""
+    shown = ("up", "down")
+    same = all(
+        _by_bootstrap(e) == (e.verdict if e.verdict in shown else "open") for e in effects if e.bootstrap
+    )
+    if not same:
+        return "The bootstrap would answer otherwise"
+    if all(e.bootstrap and e.mixed for e in effects):
+        return "Three methods give the same answer"
+    return "Other methods, where they can be asked, give the same answer"
 
 
 def _same(effect: Effect) -> str:

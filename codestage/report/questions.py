@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from codestage.report.answer import WORDS, claim, headline, place, resolved_names
+from codestage.report.answer import WORDS, claim, headline, place, resolved_names, told_apart
 from codestage.report.cells import (
     Heat,
     Line,
@@ -323,13 +323,14 @@ def abilities(view: View) -> Section | None:
     if not any(s.means for s in strips):
         return None
     able = sum(s.able is True for s in strips)
-    mute = [s.name for s in strips if s.able is False]
+    told = told_apart(view)
+    mute = [s.name for s in strips if s.able is False and s.name not in told]
     title = f"{able} of {plural(len(strips), 'task')} came out above chance in at least one arm"
     said = "A task at chance in every arm cannot show an effect: no difference there means that nothing was measured, not that code does nothing."
     more = (
-        f"At chance, and therefore unable to resolve anything: {listed(mute)}."
+        f"Not shown above chance, and unable to resolve anything: {listed(mute)}."
         if mute
-        else "Every task could be done better than by guessing in at least one arm."
+        else "Every task could be done better than by guessing in at least one arm, or told arms apart."
     )
     table = score_table(
         "chance",

@@ -103,7 +103,7 @@ def _trend(view: View, entry: Entry) -> str:
     given = f"{numbers} {unit} for each doubling of tokens at {entry['ladder']} ({confidence} interval {span}"
     given += f", adjusted p {p_value(trend['p_adjusted'])})"
     if _sure(view, entry):
-        verb = "grows" if trend["estimate"] > 0 else "shrinks or turns"
+        verb = "rises" if trend["estimate"] > 0 else "falls"
         told = f"The effect of {who} {verb} with the budget: {given}."
     else:
         told = f"Whether the effect of {who} changes with the budget is not resolved: {given}."

@@ -156,7 +156,9 @@ LATEX = {
     "…": r"\ldots{}",
     "[": "{[}",
     "]": "{]}",
-}
+    "*": "{*}",  # a star that follows a row's end would be taken for an option of it
+    "⁻": "$^{-}$",
+} | {figure: f"$^{number}$" for number, figure in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 
 
 def latex(text: object) -> str:

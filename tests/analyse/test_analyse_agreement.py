@@ -202,6 +202,10 @@ def test_an_effects_standard_error_and_freedom_are_read_off_its_row():
         assert se == pytest.approx(1.7, rel=1e-6)
         assert freedom == pytest.approx(df, rel=1e-4)
     assert meta.spread({"low": None, "high": 1.0, "mde": 1.0}) is None
+    # of seeds added until something was resolved: the interval of a fixed number of them, five, is told beside
+    half, found = (float(stats.t.isf(tail, 4)) for tail in (0.025, 0.2))
+    row = {"low": -8.0, "high": 8.0, "mde": half + found, "fixed": [-half, half]}
+    assert meta.spread(row) == pytest.approx((1.0, 4.0), rel=1e-6)
 
 
 def finished(folder, *, family="llama", parameters=500_000, key=0, truth=peaked, odd="", **options):

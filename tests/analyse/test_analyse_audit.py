@@ -1,5 +1,7 @@
 """The audit of published numbers, against the arithmetic of the reference notes."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -219,3 +221,19 @@ def test_equal_models_are_seldom_called_different(tmp_path, n):
     alarms = np.mean([row["p"] < 0.05 for row in found["differences"]])
     assert alarms <= 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
     assert found["larger_than_sampling_error"] <= 1  # of 400, corrected
+
+
+def test_differences_beyond_any_doubt_are_finite_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("task,arm,value,n\nT,A,10,1319\nT,B,80,1319\nU,A,10,1319\nU,B,80,1319\n")
+    answer = audit(path)
+    json.dumps(answer, allow_nan=False)
+    assert answer["combined"][0]["z"] > 30
+
+
+def test_none_right_against_all_right_is_a_difference(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("task,arm,value,n\nT,A,0.0,50\nT,B,100.0,50\n")
+    (row,) = audit(path)["differences"]
+    assert row["p"] < 0.001
+    assert row["larger_than_sampling_error"]

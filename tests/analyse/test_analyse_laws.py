@@ -10,7 +10,15 @@ from scipy import optimize, stats
 
 from codestage.analyse import laws
 from codestage.analyse.laws import LAWS, leave_out, log_linear, quadratic
-from codestage.analyse.mixtures import mix_line, mixture_laws, mixtures
+from codestage.analyse.mixtures import (
+    Features,
+    Mixtures,
+    _candidates,
+    _Search,
+    mix_line,
+    mixture_laws,
+    mixtures,
+)
 
 
 def mixed(n, parts=3, key=0):
@@ -201,3 +209,21 @@ def test_many_mixtures_are_fitted_with_fewer_draws_and_end():
     doses = {f"d{i}": i / 60 for i in range(60)}
     found = mixture_laws(made(study(doses=doses), peaked, doses=doses), draws=4096)
     assert found["rows"]
+
+
+def test_the_next_arm_is_new_however_close_the_doses_lie():
+    """Doses a tenth apart leave no room for one that is far from all: the one farthest from them is tried."""
+    doses = np.array([[1 - d, d] for d in np.arange(6) / 10])
+    tried = Mixtures(
+        ("pretrain",), (("text", "code"),), (doses,), doses, tuple((i,) for i in range(len(doses)))
+    )
+    candidates = _candidates(tried)
+    law = Features("source", (("pretrain", "code"),), np.array([[0.0], [1.0]]))
+    search = _Search(tried, law, candidates, 64, 0)
+    drawn = np.random.default_rng(0).normal(size=(64, len(doses) + len(candidates)))
+    drawn[:, len(doses) + np.flatnonzero(candidates[:, 1] < 1e-9)] *= (
+        9  # most is unknown of the first dose
+    )
+    told = search._next(drawn.mean(axis=0), drawn, 1.0, 0.05)
+    share = np.array([row["share"] for row in told["shares"]])
+    assert np.abs(doses - share).max(axis=1).min() > 0.04

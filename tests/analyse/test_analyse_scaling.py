@@ -194,3 +194,12 @@ def test_rows_are_json():
     rows = scaling(made(study(budgets=BUDGETS, items=20), peaked), draws=16)
     assert rows
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_where_no_item_differs_the_interval_is_that_of_none_in_so_many():
+    """Of 24 items none is answered by any run: up to 1 - 0.05^(1/24) of them might still differ."""
+    records = made(study(budgets=(2_000_000, 4_000_000), items=24), peaked, metrics=("acc",))
+    for scores in records.scores.values():
+        scores[:] = 0
+    row = next(r for r in scaling(records, draws=64) if r["level"] == "task")
+    assert row["budgets"][0]["high"] == pytest.approx(100 * (1 - 0.05 ** (1 / 24)), rel=1e-3)

@@ -117,12 +117,17 @@ def test_trends_claim_only_what_is_shown_and_extrapolation_is_called_that(view):
     ]
     overall["trend"] |= {"estimate": 2.0, "low": 1.0, "high": 3.0, "p_adjusted": 0.01}
     said = scaling_section(view, found, decided).paragraphs[0]
-    assert "grows with the budget: +2.0 points for each doubling" in said
+    assert "rises with the budget: +2.0 points for each doubling" in said
     assert "Extrapolated to 16M tokens" in said
     overall["trend"]["p_adjusted"] = 0.2
     said = scaling_section(view, found, decided).paragraphs[0]
     assert "is not resolved" in said
-    assert "grows" not in said
+    assert "rises" not in said
+    overall["trend"] |= {"estimate": -2.0, "low": -3.0, "high": -1.0, "p_adjusted": 0.01}
+    said = scaling_section(view, found, decided).paragraphs[0]
+    assert (
+        "falls with the budget: −2.0 points for each doubling" in said
+    )  # a growing harm does not shrink
 
 
 def test_refused_curves_and_laws_say_why(tmp_path):

@@ -107,3 +107,22 @@ def test_figures_and_tables_are_one_click_away(bands):
         shown = len(table.with_suffix(".csv").read_text().splitlines()) > 1
         if shown and table.stem not in ("effects", "arms"):  # which are files only
             assert table.name in linked
+
+
+def told(view):
+    chart = second_opinions(view).charts[0]
+    return chart.table.title
+
+
+def test_how_many_methods_agree_is_counted(tmp_path):
+    assert told(seen(tmp_path / "three", pretrain=0.2)) == "Three methods give the same answer"
+    assert "Three" not in told(
+        seen(tmp_path / "one", seeds=1, pretrain=0.2)
+    )  # no mixed model of one seed
+
+    def doubtful(effects):
+        for row in effects["effects"]:
+            if (row["contrast"], row["level"]) == ("code@pretrain", "overall"):
+                row["bootstrap"] = [-1.0, 5.0]
+
+    assert told(seen(tmp_path / "two", doubtful, pretrain=0.2)) == "The bootstrap would answer otherwise"

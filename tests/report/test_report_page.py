@@ -215,3 +215,9 @@ def test_the_share_that_harm_is_measured_against_is_stated(plain):
     said = files.markdown.read_text()
     assert "two one-sided tests of equivalence (within 2 points or 0.05 bits per byte)" in said
     assert "harm beyond the margin of 2 points is ruled out" in said
+
+
+def test_powers_and_stars_are_latex_that_any_compiler_knows():
+    assert latex("3.4 × 10¹⁴") == r"3.4 $\times$ 10$^1$$^4$"
+    assert latex("10⁻²") == "10$^{-}$$^2$"
+    assert latex("*") == "{*}"
