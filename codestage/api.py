@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from codestage.errors import RunError, UserError
 from codestage.study.load import load_study as _load_study
@@ -37,19 +37,22 @@ def load_study(path: str | Path) -> Study:
     return _load_study(Path(path))
 
 
-def plan(path: str | Path, *, pilot: str | Path | None = None) -> dict[str, Any]:
+def plan(
+    path: str | Path, *, pilot: str | Path | None = None, gpu: Literal["a100", "h100", "h200"] = "h100"
+) -> dict[str, Any]:
     """What the study in `path` would cost and could detect; no data is read.
 
     The keys are those of `codestage plan --json`: `arms`, `runs`, `steps`, `tokens`, `flops`, `hours` and
     `memory_gb` on this machine, `minimum_detectable_effect`, `arm_names`, `warnings`, and `…_unshared` for what
-    it would be without shared work. `pilot` is a finished study (its file or folder) to take variances from.
+    it would be without shared work. `pilot` is a finished study (its file or folder) to take variances from; `gpu`
+    what hours and memory are told for beside.
 
     Raises:
         UserError: anything wrong with the study that can be known before its data is read.
     """
     from codestage.engine.plan import plan as make
 
-    return make(Path(path), pilot=_folder(pilot) if pilot is not None else None)
+    return make(Path(path), pilot=_folder(pilot) if pilot is not None else None, gpu=gpu)
 
 
 def mix(path: str | Path, *, arm: str, stage: str, out: str | Path | None = None) -> dict[str, Any]:
@@ -72,13 +75,14 @@ def run(
     out: str | Path | None = None,
     store: str | Path | None = None,
     workers: int | None = None,
+    trust_code: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> "Results":
     """Run the study in `path`, or go on with it: what is finished is not done again.
 
     Results stand in `out`, or beside the study file. `store` is a folder or address where finished steps are shared
     with other studies and machines. `workers` is the number of processes (one a core, or one a
-    GPU, if not given). `on_event` is called with the state of the study as it changes: `state`, `steps` by
+    GPU, if not given). `trust_code` lets code of a model's own run. `on_event` is called with the state of the study as it changes: `state`, `steps` by
     state, `tokens_done`, `tokens_total`, `running`, `seconds_left`. An interrupt saves and stops.
 
     Raises:
@@ -89,9 +93,8 @@ def run(
 
     folder = _folder(out or path)
     shared = None if store is None else str(store)
-    run_study(
-        Path(path), folder, workers=workers, on_event=on_event or (lambda event: None), store=shared
-    )
+    tell = on_event or (lambda event: None)
+    run_study(Path(path), folder, workers=workers, on_event=tell, store=shared, trust_code=trust_code)
     return results(folder)
 
 

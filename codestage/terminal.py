@@ -23,7 +23,12 @@ def say(*lines: object, error: bool = False) -> None:
 
 
 def as_json(answer: Any) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal without these characters, or a file's name that is no text
+        text = json.dumps(answer, indent=2, allow_nan=False)
+    print(text)
 
 
 def warn(text: str) -> None:

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed under way, 2 bad input. Parts are imported inside 
 that `codestage --help` answers at once.
 """
 
+import io
 import sys
 
 from codestage import terminal
@@ -17,6 +18,11 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point: turns the two errors meant for people into one message and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what the terminal's encoding lacks is shown as a number
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -1,5 +1,6 @@
 """Before anything is spent: presets, the schema, the tasks, plans, data."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,20 +39,29 @@ def init(
         others = ", ".join(name for name in found.scales if name != at)
         terminal.say(f"scale {at}" + (f" (others: {others})" if others else ""))
     if len(targets) == 1:
-        terminal.say(f"next: codestage plan {targets[0]}; codestage run {targets[0]}")
+        terminal.say(f"next: codestage plan {_typed(targets[0])}; codestage run {_typed(targets[0])}")
         return
     store = targets[0].parent / f"{preset}-store"
     terminal.say("next, one after the other:")
     for target in targets:
-        terminal.say(f"  codestage run {target} --store {store}")
+        terminal.say(f"  codestage run {_typed(target)} --store {_typed(store)}")
     if found.compare:
-        terminal.say(f"  codestage compare {' '.join(str(t.with_suffix('')) for t in targets)}")
+        terminal.say(f"  codestage compare {' '.join(_typed(t.with_suffix('')) for t in targets)}")
+
+
+def _typed(path: Path) -> str:
+    """The path as a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def _targets(names: list[str], to: Path | None) -> list[Path]:
     """Where study files of these names go, none of which is there yet."""
     if len(names) == 1:
         targets = [to / names[0] if to and to.is_dir() else to or Path(names[0])]
+        if targets[0].suffix not in (".yaml", ".yml"):
+            raise UserError(
+                f"--to {to}: a study file ends in .yaml; its results stand in the folder named like it without that"
+            )
     elif to is not None and to.suffix in (".yaml", ".yml"):
         raise UserError(f"this preset is {len(names)} study files; name a folder for them with --to")
     else:

@@ -20,6 +20,8 @@ with suppress(ImportError):  # PyYAML may lack libyaml
     _CParser = CParser
 
 Key = tuple[str | int, ...]
+MOST_LINES = 200_000
+"""Keys and entries of a study file: aliases of aliases can be more than any machine holds."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,7 +62,7 @@ def load_study(path: Path) -> Study:
     if isinstance(stages, dict):
         for name, stage in stages.items():
             if isinstance(stage, dict) and name in KINDS:
-                stage.setdefault("kind", name)
+                stages[name] = {"kind": name, **stage}  # a copy: of an alias it is the same mapping
         _call_functions(stages, path, lines)
     try:
         study = Study.model_validate(data)
@@ -119,7 +121,8 @@ def _read(
         data = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
+        before = text[: getattr(error, "position", 0)]  # of a character that YAML does not have
+        line = mark.line + 1 if mark else before.count("\n") + 1
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{path}:{line}: not valid YAML: {what}; mend that line") from None
     except (ValueError, TypeError, RecursionError) as error:
@@ -131,7 +134,14 @@ def _read(
 
 
 def _index(node: yaml.Node, key: Key, lines: dict[Key, int], path: Path) -> None:
-    """Record the line of every key; refuse keys written twice and anchors that hold themselves."""
+    """Record the line of every key; refuse keys written twice and anchors that hold themselves.
+
+    Numbers among the keys are told as text, as they stand in the file.
+    """
+    if len(lines) > MOST_LINES:
+        raise UserError(
+            f"{path}:1: more than {MOST_LINES:,} keys and entries, aliases counted; write fewer"
+        )
     lines.setdefault(key, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
@@ -147,12 +157,13 @@ def _index(node: yaml.Node, key: Key, lines: dict[Key, int], path: Path) -> None
             _index(value, (*key, word), lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            lines[(*key, i)] = value.start_mark.line + 1
-            _index(value, (*key, i), lines, path)
+            lines[(*key, str(i))] = value.start_mark.line + 1
+            _index(value, (*key, str(i)), lines, path)
 
 
 def _line(lines: dict[Key, int], key: Key) -> int:
     """Line of the longest known beginning of `key`."""
+    key = tuple(map(str, key))
     for end in range(len(key), -1, -1):
         if key[:end] in lines:
             return lines[key[:end]]
@@ -226,10 +237,12 @@ def _weights(folder: Path, curve: str, steps: int, place: str) -> list[str]:
             "a study file by itself can run nothing"
         )
     try:
-        weight = runpy.run_path(str(folder / file))[function]
-        found = [float(weight((2 * i + 1) / (2 * steps))) for i in range(steps)]
-    except KeyError:
-        raise UserError(f"{place}: curve {curve!r}: {file} defines no {function!r}") from None
+        defined = runpy.run_path(str(folder / file))
+        if function not in defined:
+            raise UserError(f"{place}: curve {curve!r}: {file} defines no {function!r}")
+        found = [float(defined[function]((2 * i + 1) / (2 * steps))) for i in range(steps)]
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{place}: curve {curve!r}: {type(error).__name__}: {error}") from None
     for i, value in enumerate(found):

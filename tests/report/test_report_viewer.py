@@ -25,7 +25,7 @@ def study(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/app.js", "/style.css", "/report", "/api/studies", "/api/item", "/nothing"]
+    "path", ["/", "/app.js", "/style.css", "/report/0/", "/api/studies", "/api/item", "/nothing"]
 )
 def test_nothing_is_shown_without_the_token(study, path):
     client = browser(study, opened=False)
@@ -101,14 +101,14 @@ def test_no_address_leads_out_of_the_page(study, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/app.js", "/api/studies", "/api/nothing", "/api/item", "/report", "/?token=x"]
+    "path", ["/", "/app.js", "/api/studies", "/api/nothing", "/api/item", "/report/0/", "/?token=x"]
 )
 def test_every_answer_forbids_what_the_page_does_not_need(study, path):
     headers = browser(study).get(path).headers
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none'")
     assert "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy or (path == "/report" and "script-src" not in policy)
+    assert "unsafe" not in policy or (path == "/report/0/" and "script-src" not in policy)
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "no-store"
@@ -172,3 +172,24 @@ def test_what_cannot_be_served_is_said(study, tmp_path):
         taken.listen()
         with pytest.raises(UserError, match="cannot be had"):
             serve([study], read_status, port=taken.getsockname()[1], ready=never)
+
+
+@pytest.mark.parametrize("other", ['prefs={"open":true}', "name=two words", "path=/x", "a(b=1"])
+def test_cookies_of_other_programs_do_not_lock_the_page(study, other):
+    """Cookies know no ports: those of any program on this machine come along."""
+    client = browser(study)
+    own = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    answer = client.get("/api/studies", headers={"cookie": f"{other}; {own}"})
+    assert answer.status_code == 200
+
+
+def test_a_table_too_long_for_the_page_is_a_file_beside_it(study):
+    tables = study / "results" / "tables"
+    tables.mkdir(exist_ok=True)
+    (tables / "long.csv").write_text("a,b\n1,2\n")
+    client = browser(study)
+    answer = client.get("/report/0/tables/long.csv")
+    assert (answer.status_code, answer.text) == (200, "a,b\n1,2\n")
+    for path in ("/report/0/tables/other.csv", "/report/0/tables/..%2Fstudy.json", "/report/0/tables/"):
+        assert client.get(path).status_code == 404
+    assert client.get("/report/7/tables/long.csv").status_code == 404

@@ -375,9 +375,10 @@ def test_a_running_study_is_followed_until_its_results_are_there(chromium, tmp_p
         expect(page.locator("#progress")).to_contain_text("a worker died")
         expect(page.locator("main")).to_contain_text("appear here by themselves")
         page.locator("#warnings").click()
-        tell(done=8, waiting=2, seconds_left=30)
+        tell(done=8, waiting=2, seconds_left=30, seconds_left_range=[20, 100])
         expect(page.locator("#progress")).to_contain_text("8 of 11")
         expect(page.locator("#progress")).to_contain_text("about 30 s")
+        expect(page.locator("#progress")).to_contain_text("20 s to 2 min")
         assert page.locator("progress").evaluate("e => e.value") == 8
         expect(page.locator("#said")).to_have_text("running: 8 of 11 steps done.")
         assert not page.locator("details.warnings").evaluate("e => e.open")  # stays as it was left
@@ -438,6 +439,6 @@ def test_the_viewer_serves_the_report_with_nothing_that_runs(chromium, served, f
         with watched.context.expect_page() as opened:
             page.get_by_role("link", name="Report").click()
         expect(opened.value.locator("h1")).to_be_visible()
-        assert "/report?study=0" in opened.value.url
+        assert "/report/0/" in opened.value.url
         styled = opened.value.locator("main").evaluate("e => getComputedStyle(e).maxWidth")
         assert styled != "none"  # its own styles are let through

@@ -235,7 +235,7 @@ def test_before_there_are_results_progress_is_told_and_the_rest_says_so(tmp_path
         answer = client.get(f"/api/{path}", params=asked(task="t", item="i"))
         assert answer.status_code == 400
         assert "no results yet" in answer.json()["error"]
-    assert client.get("/report").status_code == 404
+    assert client.get("/report/0/").status_code == 404
     viewed(folder, items=4, effects=False)
     assert client.get("/api/status").json()["stamp"] != told["stamp"]
     assert client.get("/api/studies").json()["studies"][0]["ready"] is True

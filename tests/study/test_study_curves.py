@@ -93,6 +93,7 @@ def test_a_function_of_ones_own(tiny):
     [
         ("def f(t):\n    return 2", "is 2 at"),
         ("def f(t):\n    return t / 0", "ZeroDivisionError"),
+        ("def f(t):\n    return {}[t]", "KeyError"),
         ("def g(t):\n    return t", "defines no 'f'"),
         ("import nothing_like_it", "ModuleNotFoundError"),
     ],

@@ -84,3 +84,33 @@ def told_of(path):
         return load_study(path).name
     except UserError as error:
         return str(error) if path.name in str(error) else ""
+
+
+def test_an_alias_keeps_each_stages_own_kind(tmp_path):
+    head, _, rest = TINY.partition("  pretrain:\n")
+    body, _, tail = rest.partition("  tune:\n")
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{head}  pretrain: &s\n{body}  continue: *s\n  tune:\n{tail}")
+    kinds = {name: stage.kind for name, stage in load_study(path).stages.items()}
+    assert kinds == {"pretrain": "pretrain", "continue": "continue", "tune": "tune"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [("  prose:  ", "  2019:  ", 6), ("seeds: 2", "seeds: 2 # \x08", 4)],
+    ids=["a number for a name", "a character that YAML does not have"],
+)
+def test_the_line_is_that_of_the_mistake(tmp_path, old, new, line):
+    path = tmp_path / "a.yaml"
+    path.write_text(TINY.replace(old, new, 1))
+    with pytest.raises(UserError, match=rf"a\.yaml:{line}: "):
+        load_study(path)
+
+
+def test_aliases_of_aliases_are_refused_and_not_followed_for_ever(tmp_path):
+    path = tmp_path / "a.yaml"
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match="aliases counted"):
+        load_study(path)

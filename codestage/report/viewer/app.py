@@ -65,7 +65,8 @@ def make_app(
         Route("/api/compare", _json(views.compare)),
         Route("/api/items", _json(views.items)),
         Route("/api/item", _json(views.item)),
-        Route("/report", views.report),
+        Route("/report/{study}/", views.report),
+        Route("/report/{study}/tables/{name}", views.table),
         *(Route(path, _file(body, kind)) for path, (body, kind) in _page_files().items()),
     ]
     guard = Middleware(Guard, token=token, once=set() if once is None else once)
@@ -166,11 +167,21 @@ class Views:
     def report(self, request: Request) -> Response:
         """The report's page as it lies in the results folder."""
         try:
-            folder = self._folder(request.query_params, "study")
+            folder = self._folder(request.path_params, "study")
             body = (folder.path / "results" / "report.html").read_bytes()
-        except (OSError, NotFound):
+        except (OSError, UserError):
             return Response("no report yet", 404, media_type="text/plain")
         return Response(body, headers={"Content-Security-Policy": REPORT_POLICY}, media_type="text/html")
+
+    def table(self, request: Request) -> Response:
+        """A table that is too long for the page: one of the files that lie beside it, by its name."""
+        try:
+            tables = self._folder(request.path_params, "study").path / "results" / "tables"
+            held = {file.name: file for file in tables.glob("*.csv")}
+            body = held[request.path_params["name"]].read_bytes()
+        except (OSError, UserError, KeyError):
+            return Response("no such table", 404, media_type="text/plain")
+        return Response(body, media_type="text/csv")
 
     def _told(self, i: int) -> dict[str, Any]:
         folder = self._folders[i]

@@ -51,7 +51,7 @@ export function renderProgress(answer, before) {
         ? figure(
             "Time left",
             status.seconds_left === null ? "not known yet" : `about ${format.duration(status.seconds_left)}`,
-            "",
+            uncertainty(status.seconds_left_range),
           )
         : null,
       figure("Worked", format.duration(status.seconds), "so far, all calls together"),
@@ -81,6 +81,13 @@ const figure = (name, value, under) =>
     h("dt", {}, name),
     h("dd", {}, h("span", { class: "big" }, value), h("span", { class: "soft" }, under)),
   );
+
+// The range that holds the time left nine times in ten, where that is known.
+function uncertainty(range) {
+  if (!range) return "";
+  const [low, high] = range.map(format.duration);
+  return low === high ? "" : `${low} to ${high}`;
+}
 
 // Said to screen readers when the state changes and at each tenth of the steps, not every two seconds.
 function announce(status, before, total) {

@@ -74,7 +74,7 @@ function heading(study, answer) {
     study.report
       ? h(
           "a",
-          { class: "button", href: `/report?study=${study.id}`, target: "_blank", rel: "noopener" },
+          { class: "button", href: `/report/${study.id}/`, target: "_blank", rel: "noopener" },
           "Report ",
           hidden("(opens in a new tab)"),
           mark("↗", "out"),
