@@ -3,7 +3,8 @@
 A preset is `presets/NAME.yaml`, a study file as a Jinja template. It begins with its head, YAML between
 `{#` and `#}` on lines of their own: `title`; `scales` (none: it has one size); `models`, where it is of
 several, each a study file of its own (`""`: the one named like the preset); `compare: false`, where these are
-of several designs, so that no comparison joins them; `data`, by scale the published files that it reads. What stands under the head sees
+of several designs, so that no comparison joins them; `data`, by scale the published files that it reads, and `offered`, those that it
+reads in place of generated ones if their folder is given. What stands under the head sees
 `name`, `scale`, `model`, `data` (the folder of published files, or none) and `held`, the names of what lies
 in that folder; `gguf('PACKAGE')` is the model that an installed package carries.
 """
@@ -40,6 +41,8 @@ class Preset:
     """Whether these are of one design."""
     data: Mapping[str, tuple[str, ...]]
     """Scale -> files of the folder of published data that it cannot do without."""
+    offered: Mapping[str, tuple[str, ...]]
+    """Scale -> files of that folder that it reads in place of what is generated, if the folder is given."""
     template: str
 
     @property
@@ -67,10 +70,13 @@ def load_preset(name: str) -> Preset:
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     head, _, template = text.removeprefix("{#\n").partition("\n#}\n")
     told: dict[str, Any] = yaml.safe_load(head)
-    data = {scale: tuple(files) for scale, files in told.get("data", {}).items()}
+    data, offered = (
+        {scale: tuple(files) for scale, files in told.get(key, {}).items()}
+        for key in ("data", "offered")
+    )
     scales, models = told.get("scales", ()), (str(m) for m in told.get("models", ()))
     compare = told.get("compare", True)
-    return Preset(name, told["title"], tuple(scales), tuple(models), compare, data, template)
+    return Preset(name, told["title"], tuple(scales), tuple(models), compare, data, offered, template)
 
 
 def preset_studies(name: str, *, scale: str | None = None, data: Path | None = None) -> dict[str, str]:
@@ -116,6 +122,7 @@ def _folder(preset: Preset, scale: str | None, data: Path | None, *, read: bool)
         raise UserError(f"{preset.name} reads no published files; leave --data out")
     if not data.is_dir():
         raise UserError(f"--data {data} is no folder; give the one that holds the published files")
+    needed = (*needed, *preset.offered.get(scale or "", ()))
     if missing := [file for file in needed if not (data / file).exists()]:
         raise UserError(f"{at} reads {', '.join(missing)}, not in {data}; {where}")
     return str(data.resolve())

@@ -16,12 +16,13 @@ from codestage.study.schema import Study
 EVERY = [(name, scale) for name in preset_names() for scale in load_preset(name).scales or (None,)]
 
 
-def studies(name: str, scale: str | None, folder: Path) -> list[Study]:
-    """The studies of a preset; the published files that it needs are there, and empty."""
+def studies(name: str, scale: str | None, folder: Path, *, offered: bool = False) -> list[Study]:
+    """The studies of a preset; the published files that it needs, or is `offered`, are there, and empty."""
     if name == "smollm2-tune" and scale in ("smoke", "laptop"):
         needs_smollm2()
     data = folder / "published"
-    needed = load_preset(name).data.get(scale or "", ())
+    preset = load_preset(name)
+    needed = (preset.offered if offered else preset.data).get(scale or "", ())
     for file in needed:
         (data / file).parent.mkdir(parents=True, exist_ok=True)
         (data / file).touch()
@@ -86,11 +87,26 @@ def test_scales_keep_the_design(tmp_path, name):
             )
 
 
+OFFERED = [(name, scale) for name in preset_names() for scale in load_preset(name).offered]
+
+
+@pytest.mark.parametrize(("name", "scale"), OFFERED)
+def test_public_corpora_in_place_of_generated_ones_keep_the_design(tmp_path, name, scale):
+    """All but the modes: the tasks are others."""
+    plain = {study.name: study for study in studies(name, scale, tmp_path)}
+    for study in studies(name, scale, tmp_path, offered=True):
+        assert design(study) | {"cot": 0} == design(plain[study.name]) | {"cot": 0}
+        assert study.seeds == plain[study.name].seeds
+        assert len(study.seeds) >= 5
+        assert not any(source.procedural for source in study.sources.values())
+        assert study.evaluate.data == str((tmp_path / "published" / "eval").resolve())
+
+
 def test_scales_are_known_and_stand_in_order():
     for name in preset_names():
         preset = load_preset(name)
         assert list(preset.scales) == [s for s in SCALES if s in preset.scales]
-        assert set(preset.data) <= set(preset.scales)
+        assert {*preset.data, *preset.offered} <= set(preset.scales)
         assert preset.title
 
 
@@ -220,6 +236,11 @@ WRONG = {
     "no paper": (("laptop",), {"scale": "paper"}, "its scales: smoke, laptop, gpu"),
     "files needed": (("laptop",), {"scale": "laptop"}, "text/state_union.zip.*--data"),
     "files missing": (("laptop",), {"scale": "laptop", "data": Path(__file__).parent}, "not in .*tests"),
+    "offered files missing": (
+        ("petty2024",),
+        {"scale": "laptop", "data": Path(__file__).parent},
+        "petty2024 at scale laptop reads text/state_union.zip.*not in .*tests",
+    ),
     "no folder": (("laptop",), {"scale": "laptop", "data": Path(__file__)}, "is no folder"),
     "never read": (("quickstart",), {"data": Path(__file__).parent}, "leave --data out"),
 }
@@ -230,3 +251,11 @@ def test_what_is_wrong_is_said(case):
     given, more, message = WRONG[case]
     with pytest.raises(UserError, match=message):
         preset_studies(*given, **more)
+
+
+@pytest.mark.parametrize("scale", ["gpu", "paper"])
+def test_published_tasks_lie_in_the_folder_that_other_presets_name(tmp_path, scale):
+    (text,) = preset_studies("smollm2-tune", scale=scale, data=tmp_path).values()
+    path = tmp_path / "tune.yaml"
+    path.write_text(text)
+    assert load_study(path).evaluate.data == str(tmp_path.resolve() / "eval")
