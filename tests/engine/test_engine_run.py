@@ -137,22 +137,6 @@ def test_stopped_by_control_c_it_says_so_saves_and_goes_on(finished, tmp_path):
     assert weights(study.parent / "tiny") == weights(finished / "tiny")
 
 
-def test_a_signal_to_all_of_its_processes_lets_them_save(tmp_path):
-    """As `timeout` and service managers send it."""
-    study = write(tmp_path / "ended", UNCOMPILED.replace("tokens: 4k", "tokens: 200k"))
-    process, work = start(study), study.parent / "tiny" / "work"
-    while not list(work.glob("train-*")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(1.0)  # it trains, and has not saved by itself
-    os.killpg(process.pid, signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "everything is saved" in err
-    assert "Traceback" not in out + err
-    assert list(work.glob("train-*/partial"))
-
-
 def test_an_edited_study_does_only_what_changed(finished, tmp_path):
     folder = copy(finished, tmp_path)
     before = steps(folder / "tiny")
