@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,9 @@ def load_ahead() -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["codestage.engine.work", *LIBRARIES])
-    # A signal to all processes of a run must not end this one, and workers with it: a mask is inherited.
+    # A signal to all processes of a run must not end this one, and workers with it: a mask is inherited. The tracker
+    # comes first: where it is started, it takes the mask away again.
+    multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         with _environment(**ENVIRONMENT):

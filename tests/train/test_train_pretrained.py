@@ -69,3 +69,4 @@ def test_a_model_that_changes_its_logits_after_the_head_is_refused(tmp_path, mod
 def test_a_model_that_could_change_its_logits_but_does_not_is_taken(tmp_path):
     spec = saved(tmp_path, "granite", intermediate_size=32, num_key_value_heads=2, logits_scaling=1.0)
     fetch_pretrained(spec, tmp_path, shape_of(spec, tmp_path), tmp_path / "begun")
+    assert (tmp_path / "begun" / "model.safetensors").exists()
