@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,16 @@ def finish(process: "subprocess.Popen[str]", seconds: float = 110) -> tuple[int,
         out, err = process.communicate()
         pytest.fail(f"no end after {seconds} s: {out}{err}")
     return process.returncode, out + err
+
+
+def says(process: "subprocess.Popen[str]", text: str, heard: list[str]) -> bool:
+    """Whether a process that goes on has said this on stdout; `heard` holds what it had said before."""
+    assert process.stdout
+    while select.select([process.stdout], [], [], 0)[0] and (
+        new := os.read(process.stdout.fileno(), 4096)
+    ):
+        heard.append(new.decode())
+    return text in "".join(heard)
 
 
 def undisturbed(study: Path) -> Path:

@@ -193,10 +193,10 @@ def _do_steps(
         progress.hear(event, step, body)
         if tracker:
             tracker.hear(event, step, body)
-        progress.write("running", force=event == "done")
         on_event(progress.snapshot("running"))
         if event == "done":
             sender.put(step)
+        progress.write("running", force=event == "done")  # last: a full disk refuses it and nothing else
 
     versions = Versions()
 

@@ -12,6 +12,7 @@ import time
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from clusters import LONG
 from conftest import TINY as UNCOMPILED
 from published_fixture import published
 
@@ -135,6 +136,24 @@ def test_stopped_by_control_c_it_says_so_saves_and_goes_on(finished, tmp_path):
     assert "Traceback" not in out + err
     assert run(study)[0] == 0
     assert weights(study.parent / "tiny") == weights(finished / "tiny")
+
+
+def test_a_signal_to_all_of_its_processes_lets_them_save(tmp_path):
+    """As `timeout` and service managers send it."""
+    study = write(tmp_path / "ended", LONG)
+    process, work = start(study), study.parent / "tiny" / "work"
+    status = work / "status.json"
+    while not (
+        status.exists() and any("tokens" in r for r in json.loads(status.read_text())["running"])
+    ):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)  # it trains, and has not saved by itself
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "everything is saved" in err
+    assert "Traceback" not in out + err
+    assert list(work.glob("train-*/partial"))
 
 
 def test_an_edited_study_does_only_what_changed(finished, tmp_path):
