@@ -126,6 +126,6 @@ def memory_bytes(
     layer = 34.0 * shape.hidden_size + 5.0 * shape.heads * seq_len
     if shape.recompute:  # of all layers but one, what comes in alone is kept
         layer = 2.0 * shape.hidden_size + layer / shape.layers
-    logits = min(micro_batch_tokens * shape.vocab_size, 1 << 25)
+    logits = min(micro_batch_tokens, max(256, (1 << 25) // shape.vocab_size)) * shape.vocab_size
     activations = micro_batch_tokens * shape.layers * layer + 6.0 * logits
     return (6.0 if adapter else 18.0) * parameters(shape) + activations + 0.7e9

@@ -1,5 +1,6 @@
 """The loss of packed rows, with logits that never are all in memory at once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,18 +13,23 @@ LOGITS_AT_ONCE = 1 << 20
 """Logits in memory at a time on a processor: 4 MB in float32, which its cache holds."""
 GPU_LOGITS_AT_ONCE = 1 << 25
 """The same elsewhere: 134 MB, so that each product is large enough to be worth its start."""
+ROWS_AT_ONCE = 256
+"""But rows of logits at least, however large the vocabulary: each piece reads all of the head and adds to all of its
+gradient, which takes longer than the products themselves where rows are few."""
 
 
 class PackedLoss(nn.Module):
     """A causal language model with its cross-entropy: what a step computes.
 
     Labels of -100 take no loss. Logits are only made here: in one piece, or, where they would be more than
-    are made at once, in pieces that are gone before the next is made.
+    are made at once, in pieces that are gone before the next is made. `compiled`: these pieces are; the model
+    itself is compiled by who made it.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, compiled: bool = False) -> None:
         super().__init__()
         self.model = model
+        self._piece = torch.compile(nats_of, dynamic=False) if compiled else nats_of
 
     def forward(
         self, tokens: Tensor, seen: Tensor | BlockMask, positions: Tensor, labels: Tensor
@@ -36,16 +42,43 @@ class PackedLoss(nn.Module):
         ).last_hidden_state
         head: Any = self.model.get_output_embeddings()
         at_once = LOGITS_AT_ONCE if labels.device.type == "cpu" else GPU_LOGITS_AT_ONCE
-        parts = -(-labels.numel() * head.weight.shape[0] // at_once)
-        if parts == 1 or getattr(head, "bias", None) is not None:
+        rows_at_once = max(ROWS_AT_ONCE, at_once // head.weight.shape[0])
+        if labels.numel() <= rows_at_once or getattr(head, "bias", None) is not None:
             logits = head(hidden).float()
             nats = F.cross_entropy(
                 logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none"
             )
             rows = nats.view(labels.shape).sum(1)
             return rows.sum(), rows.detach()
-        total, each = PiecewiseNats.apply(hidden.flatten(0, 1), head.weight, labels.flatten(), parts)
+        parts = hidden.flatten(0, 1), head.weight, labels.flatten(), rows_at_once, self._piece
+        total, each = PiecewiseNats.apply(*parts) if torch.is_grad_enabled() else _held_out(*parts)
         return total, each.view(labels.shape).sum(1)
+
+
+def nats_of(rows: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """`rows` `[n, h]`, `weight` `[vocab, h]`, `labels` `[n]` -> (nats `[n]`, their gradient by the logits
+    `[n, vocab]`)."""
+    logits = (rows @ weight.T).float()
+    predicted = labels >= 0
+    index = labels.clamp(min=0)[:, None]
+    log_z = logits.logsumexp(-1, keepdim=True)
+    nats = torch.where(predicted, (log_z - logits.gather(1, index))[:, 0], 0.0)
+    slope = (logits - log_z).exp()
+    slope = slope.scatter_add(1, index, torch.full_like(log_z, -1.0)) * predicted[:, None]
+    return nats, slope.to(rows.dtype)
+
+
+Piece = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`nats_of`, compiled perhaps."""
+
+
+def _held_out(
+    hidden: Tensor, weight: Tensor, labels: Tensor, rows_at_once: int, piece: Piece
+) -> tuple[Tensor, Tensor]:
+    """What `PiecewiseNats` says, where no gradient is asked for."""
+    pieces = zip(hidden.split(rows_at_once), labels.split(rows_at_once), strict=True)
+    each = torch.cat([piece(rows, weight, wanted)[0] for rows, wanted in pieces])
+    return each.sum(), each
 
 
 class PiecewiseNats(torch.autograd.Function):
@@ -58,23 +91,20 @@ class PiecewiseNats(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, parts: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        rows_at_once: int,
+        piece: Piece = nats_of,
     ) -> tuple[Tensor, Tensor]:
         """`hidden` `[n, h]`, `weight` `[vocab, h]`, `labels` `[n]` -> (nats summed, nats `[n]`)."""
         nats, hidden_grad = [], []
-        trained = ctx.needs_input_grad[
-            1
-        ]  # with an adapter the head is not, and held-out loss needs no gradient
+        trained = ctx.needs_input_grad[1]  # with an adapter the head is not
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if trained else None
-        for rows, wanted in zip(hidden.chunk(parts), labels.chunk(parts), strict=True):
-            logits = (rows @ weight.T).float()
-            predicted = wanted >= 0
-            index = wanted.clamp(min=0)[:, None]
-            log_z = logits.logsumexp(-1, keepdim=True)
-            nats.append(torch.where(predicted, (log_z - logits.gather(1, index))[:, 0], 0.0))
-            slope = (logits - log_z).exp()
-            slope = slope.scatter_add(1, index, torch.full_like(log_z, -1.0)) * predicted[:, None]
-            slope = slope.to(rows.dtype)
+        for rows, wanted in zip(hidden.split(rows_at_once), labels.split(rows_at_once), strict=True):
+            some, slope = piece(rows, weight, wanted)
+            nats.append(some)
             hidden_grad.append(slope @ weight)
             if weight_grad is not None:
                 weight_grad += slope.T @ rows
@@ -86,8 +116,8 @@ class PiecewiseNats(torch.autograd.Function):
         return each.sum(), each
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         """The stored gradients, scaled by the sum's own."""
         hidden_grad, weight_grad = ctx.saved_tensors
         head = None if weight_grad is None else weight_grad * grads[0]
-        return hidden_grad * grads[0], head, None, None
+        return hidden_grad * grads[0], head, None, None, None

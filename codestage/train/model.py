@@ -25,6 +25,10 @@ from codestage.study.seeds import child
 from codestage.train.attention import attention_for
 from codestage.train.loss import PackedLoss
 
+WIDE = 512
+"""Hidden size from which layers are compiled one by one on a processor: all are one graph then, made in a sixth of the
+time for thirty of them and as fast; narrower layers are over too soon to be called by themselves
+(benchmarks/train_compile.py)."""
 Forward = Callable[..., Any]
 """See `PackedLoss.forward`."""
 
@@ -94,6 +98,12 @@ def recompute_activations(model: PreTrainedModel) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers, which are alike."""
+    lists = (m for m in model.base_model.modules() if isinstance(m, nn.ModuleList))
+    return max(lists, key=len)
+
+
 class ModelPool:
     """Built and compiled models by shape: arms that share a shape share one compiled graph.
 
@@ -122,8 +132,10 @@ class ModelPool:
             change(model)
             if shape.recompute:
                 recompute_activations(model)
-            whole: nn.Module = PackedLoss(model).to(self.device)
             compiled = self.compiled and shape.compile
-            forward = torch.compile(whole, dynamic=False) if compiled else whole
-            self._held[place] = (model, forward)
+            if compiled:
+                by_layer = self.device.type == "cpu" and shape.hidden_size >= WIDE
+                for part in layers_of(model) if by_layer else [model.base_model]:
+                    part.compile(dynamic=False)
+            self._held[place] = (model, PackedLoss(model, compiled=compiled).to(self.device))
         return self._held[place]

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from codestage.errors import RunError, UserError
 from codestage.train.loss import PackedLoss
+from codestage.train.model import layers_of
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)
@@ -149,13 +150,11 @@ def sharded(model: PreTrainedModel, world: World, *, precision: str, compiled: b
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    base: Any = model.base_model
-    layers = max((m for m in base.modules() if isinstance(m, nn.ModuleList)), key=len)
-    for layer in layers:
+    for layer in layers_of(model):
         if compiled:
             layer.compile(dynamic=False)
         fully_shard(layer, mesh=world.mesh, mp_policy=policy)
-    loss = PackedLoss(model)
+    loss = PackedLoss(model, compiled=compiled)
     fully_shard(loss, mesh=world.mesh, mp_policy=policy)
     buffers = {name: buffer.clone() for name, buffer in loss.named_buffers()}
     loss.to_empty(device=world.device)

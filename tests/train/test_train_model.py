@@ -9,6 +9,8 @@ from train_fixture import SEQ_LEN, SHAPE, batches, stage
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codestage.attention import products_attention
+from codestage.train import loss
+from codestage.train import model as models
 from codestage.train.attention import (
     blocks_attention,
     document_bias,
@@ -125,13 +127,37 @@ def test_one_seed_gives_one_initialisation_whatever_ran_before():
 
 
 @pytest.mark.slow
-def test_the_compiled_forward_pass_says_the_same():
-    model = build_model(SHAPE, SEQ_LEN, seed=1)
+@pytest.mark.parametrize("wide", [1, 10_000])
+def test_the_compiled_forward_pass_says_the_same(wide, monkeypatch):
+    """Compiled layer by layer, and all of it in one graph; the loss in three pieces."""
+    monkeypatch.setattr(models, "WIDE", wide)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(loss, "ROWS_AT_ONCE", 12)
     batch = tensors(batches(stage())[0])
-    plain_total, plain_rows = PackedLoss(model)(*batch)
-    total, rows = torch.compile(PackedLoss(model), dynamic=False)(*batch)
-    assert float(total) == pytest.approx(float(plain_total), rel=1e-5)
-    assert rows.numpy() == pytest.approx(plain_rows.numpy(), rel=1e-4)
+    found = []
+    for compiled in (False, True):
+        model, forward = ModelPool(compiled=compiled).get(SHAPE, SEQ_LEN)
+        total, rows = forward(*batch)
+        total.backward()
+        with torch.no_grad():
+            held_out, _ = forward(*batch)
+        assert float(held_out) == pytest.approx(float(total), rel=1e-5)
+        found.append((float(total), rows.numpy(), [p.grad for p in model.parameters()]))
+    (plain_total, plain_rows, plain_grads), (total, rows, grads) = found
+    assert total == pytest.approx(plain_total, rel=1e-5)
+    assert rows == pytest.approx(plain_rows, rel=1e-4)
+    for one, other in zip(plain_grads, grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_layers_of_a_wide_model_are_compiled_once(monkeypatch):
+    monkeypatch.setattr(models, "WIDE", 1)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    _, forward = ModelPool(compiled=True).get(replace(SHAPE, layers=5), SEQ_LEN)
+    forward(*tensors(batches(stage())[0]))[0].backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2  # of a layer, and of the loss
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "qwen"])
@@ -163,5 +189,5 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(family)
 )
 def test_training_is_compiled_where_that_can_be_and_is_not_switched_off(machine, told, compiled):
     pool = ModelPool(compiled=machine)
-    _, forward = pool.get(replace(SHAPE, compile=told), SEQ_LEN)  # traced at its first call, not here
-    assert isinstance(forward, torch._dynamo.OptimizedModule) == compiled
+    model, _ = pool.get(replace(SHAPE, compile=told), SEQ_LEN)  # traced at its first call, not here
+    assert (model.base_model._compiled_call_impl is not None) == compiled

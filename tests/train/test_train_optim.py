@@ -99,15 +99,15 @@ def test_micro_batches_give_the_same_steps_up_to_rounding(tmp_path, rows):
         assert torch.allclose(weight, weights(tmp_path / "whole")[name], atol=2e-4), name
 
 
-@pytest.mark.parametrize("parts", [1, 3, 7])
+@pytest.mark.parametrize("rows_at_once", [1, 5, 29, 64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_in_pieces_is_the_loss(parts, dtype):
-    torch.manual_seed(parts)
+def test_the_loss_in_pieces_is_the_loss(rows_at_once, dtype):
+    torch.manual_seed(rows_at_once)
     hidden = torch.randn(29, 8, dtype=dtype, requires_grad=True)
     weight = torch.randn(50, 8, dtype=dtype, requires_grad=True)
     labels = torch.randint(0, 50, (29,))
     labels[::4] = -100
-    total, each = PiecewiseNats.apply(hidden, weight, labels, parts)
+    total, each = PiecewiseNats.apply(hidden, weight, labels, rows_at_once)
     (total / 7).backward()
     grads = hidden.grad, weight.grad
     hidden.grad = weight.grad = None
@@ -138,7 +138,8 @@ class Largest(TorchDispatchMode):
 def test_memory_does_not_grow_with_vocabulary_times_batch(monkeypatch, tmp_path):
     """A step on a vocabulary much larger than all else makes no tensor of vocabulary x batch."""
     shape = replace(SHAPE, vocab_size=5000)
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 5000 * 8)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 5000)
+    monkeypatch.setattr(losses, "ROWS_AT_ONCE", 8)
     with Largest() as largest:
         pieces = train(tmp_path / "pieces", shape=shape, stop=2)
     assert largest.elements <= 5000 * 16  # the table itself; eight rows of logits are half of it
