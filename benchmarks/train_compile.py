@@ -1,14 +1,14 @@
 """Compiling a model for training on one core: all of it in one graph, or its layers one by one, which are one graph.
 
-Each case is a process of its own whose compiled graphs are kept nowhere else: seconds to the end of its first
-micro-batch (traced, compiled and computed), then tokens/s of forward and backward passes, the median. codestage takes
+A size is a process of its own with no compiled graphs kept from before. Seconds to the end of the first micro-batch
+(traced, compiled and computed; the loss, which both ways have in common, is compiled before); then forward and
+backward passes of both ways by turns: tokens/s, the median, and the median of the ratio of neighbours. codestage takes
 the second way from `codestage.train.model.WIDE` on. The last size is that of SmolLM2-135M.
 
-    python benchmarks/train_compile.py [--sizes 1M 6M 27M 135M] [--steps 8]
+    python benchmarks/train_compile.py [--sizes 1M 6M 27M 135M] [--steps 12]
 """
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -28,61 +28,74 @@ SIZES = {
 """Size -> the model, its vocabulary, and rows x tokens of a micro-batch."""
 
 
-def one(size: str, wide: int, steps: int) -> dict[str, float]:
-    """What a process of its own measures."""
+def measure(size: str, steps: int) -> dict[str, float]:
+    """In a process without compiled graphs."""
     import torch
 
     from codestage.study.models import shape
     from codestage.study.schema import ModelSpec
     from codestage.train import model as models
     from codestage.train.attention import document_bias
+    from codestage.train.loss import PackedLoss
 
     torch.set_num_threads(1)
-    models.WIDE = wide
     spec, vocab, (rows, length) = SIZES[size]
     held = shape(ModelSpec.model_validate({"family": "llama", **spec}), vocab)
-    model, forward = models.ModelPool(compiled=True).get(held, length)
     tokens = torch.randint(0, vocab, (rows, length))
     seen = document_bias(torch.zeros(rows, length, dtype=torch.long))
     positions = torch.arange(length).expand(rows, length).contiguous()
-    times = [time.perf_counter()]
-    for _ in range(steps + 1):
+
+    def step(model: torch.nn.Module, forward: models.Forward) -> float:
+        began = time.perf_counter()
         forward(tokens, seen, positions, tokens)[0].backward()
         model.zero_grad()
-        times.append(time.perf_counter())
-    taken = [after - before for before, after in itertools.pairwise(times)]
-    return {"first": taken[0], "tokens_per_second": rows * length / statistics.median(taken[1:])}
+        return time.perf_counter() - began
 
-
-def measure(size: str, way: str, steps: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
-        code = f"import train_compile, json; print(json.dumps(train_compile.one({size!r}, {WAYS[way]}, {steps})))"
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code],
-            env=environment | {"PYTHONPATH": os.path.dirname(__file__)},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    plain, _ = models.ModelPool(compiled=False).get(held, length)
+    step(plain, PackedLoss(plain, compiled=True))
+    ways, first = {}, {}
+    for name, wide in WAYS.items():
+        models.WIDE = wide
+        ways[name] = models.ModelPool(compiled=True).get(held, length)
+        first[name] = step(*ways[name])
+    turns = [{name: step(*way) for name, way in ways.items()} for _ in range(steps)]
+    speeds = {name: rows * length / statistics.median(turn[name] for turn in turns) for name in WAYS}
+    ratio = statistics.median(turn["one graph"] / turn["by layer"] for turn in turns)
+    return {"first": first, "tokens_per_second": speeds, "times_as_fast": ratio}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["1M", "6M", "27M", "135M"])
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    print(f"{'size':>6} {'way':>10} {'first s':>8} {'tokens/s':>9}")
+    if asked.one:
+        print(json.dumps(measure(asked.sizes[0], asked.steps)))
+        return
+    print(
+        f"{'size':>5} | first, s: one graph, by layer | tokens/s: one graph, by layer | by layer is times as fast"
+    )
     found = []
     for size in asked.sizes:
-        for way in WAYS:
-            row = measure(size, way, asked.steps)
-            print(
-                f"{size:>6} {way:>10} {row['first']:8.1f} {row['tokens_per_second']:9,.0f}", flush=True
+        with tempfile.TemporaryDirectory() as cache:
+            own = {"TORCHINDUCTOR_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
+            again = [sys.executable, "-W", "ignore", __file__, "--one", "--sizes", size]
+            done = subprocess.run(
+                [*again, "--steps", str(asked.steps)],
+                env=os.environ | own,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
-            found.append({"size": size, "way": way, **row})
+        row = json.loads(done.stdout.splitlines()[-1])
+        first, speed = row["first"].values(), row["tokens_per_second"].values()
+        told = [f"{s:8.1f}" for s in first], [f"{s:9,.0f}" for s in speed]
+        print(
+            f"{size:>5} | {' '.join(told[0])} | {' '.join(told[1])} | {row['times_as_fast']:.2f}",
+            flush=True,
+        )
+        found.append({"size": size, **row})
     print(json.dumps(found))
 
 

@@ -25,9 +25,9 @@ from codestage.study.seeds import child
 from codestage.train.attention import attention_for
 from codestage.train.loss import PackedLoss
 
-WIDE = 512
-"""Hidden size from which layers are compiled one by one on a processor: all are one graph then, made in a sixth of the
-time for thirty of them and as fast; narrower layers are over too soon to be called by themselves
+WIDE = 256
+"""Hidden size from which layers are compiled one by one on a processor: all are one graph then, made in a fourth of the
+time for six to eight of them, and 1 % slower at most; narrower layers are over too soon to be called by themselves
 (benchmarks/train_compile.py)."""
 Forward = Callable[..., Any]
 """See `PackedLoss.forward`."""

@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from conftest import TINY
 
+from codestage.engine import run as running
 from codestage.engine.display import left_text
 from codestage.engine.pace import COVERED, Timed, time_left
-from codestage.engine.progress import Progress
+from codestage.engine.progress import Progress, status
 from codestage.engine.ready import Ready
 from codestage.engine.store import Step
+from codestage.errors import RunError
 
 
 def step(name, *, cost=1.0, inputs=(), kind="train"):
@@ -168,3 +171,20 @@ def test_the_time_left_is_not_told_before_all_steps_are_known(tmp_path):
     assert progress.snapshot("running")["seconds_left"] is None
     progress.more = False
     assert progress.snapshot("running")["seconds_left"] == 2
+
+
+def test_status_names_a_step_as_soon_as_it_has_begun(tmp_path, monkeypatch):
+    """Though the status was written a moment before, and the step says nothing for long (it compiles)."""
+    told = []
+
+    def engine(steps, *, listener, **_):
+        listener("started", steps[0], {})
+        told.extend(status(tmp_path / "tiny")["running"])
+        raise RunError("enough")
+
+    monkeypatch.setattr(running, "run_steps", engine)
+    monkeypatch.setattr(running, "load_ahead", lambda: None)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    with pytest.raises(RunError, match="enough"):
+        running.run(tmp_path / "tiny.yaml", tmp_path / "tiny", workers=1, on_event=lambda snapshot: None)
+    assert len(told) == 1
