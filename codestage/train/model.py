@@ -27,7 +27,7 @@ from codestage.train.loss import PackedLoss
 
 WIDE = 256
 """Hidden size from which layers are compiled one by one on a processor: all are one graph then, made in a fourth of the
-time for six to eight of them, and 1 % slower at most; narrower layers are over too soon to be called by themselves
+time for six to eight of them and in a seventeenth for thirty, and 1 % slower at most; narrower layers are over too soon to be called by themselves
 (benchmarks/train_compile.py)."""
 Forward = Callable[..., Any]
 """See `PackedLoss.forward`."""
