@@ -29,6 +29,8 @@ WIDE = 256
 """Hidden size from which layers are compiled one by one on a processor: all are one graph then, made in a fourth of the
 time for six to eight of them and in a seventeenth for thirty, and 1 % slower at most; narrower layers are over too soon to be called by themselves
 (benchmarks/train_compile.py)."""
+SHAPES_AT_ONCE = 64
+"""Shapes of micro-batches, held-out ones apart, for which a worker keeps compiled graphs."""
 Forward = Callable[..., Any]
 """See `PackedLoss.forward`."""
 
@@ -113,6 +115,8 @@ class ModelPool:
 
     def __init__(self, *, compiled: bool, device: torch.device | None = None) -> None:
         self.compiled, self.device = compiled, device or torch.device("cpu")
+        if compiled:  # beyond the usual eight a worker would go on without a compiler, to other bits
+            torch._dynamo.config.recompile_limit = SHAPES_AT_ONCE
         self._held: dict[tuple[ModelShape, int, Hashable], tuple[PreTrainedModel, Forward]] = {}
 
     def get(

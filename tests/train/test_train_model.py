@@ -191,3 +191,19 @@ def test_training_is_compiled_where_that_can_be_and_is_not_switched_off(machine,
     pool = ModelPool(compiled=machine)
     model, _ = pool.get(replace(SHAPE, compile=told), SEQ_LEN)  # traced at its first call, not here
     assert (model.base_model._compiled_call_impl is not None) == compiled
+
+
+def test_the_ninth_shape_is_compiled_like_the_first():
+    """PyTorch by itself goes on uncompiled then, and a worker that had met fewer shapes would find other bits."""
+    torch._dynamo.reset()
+    ModelPool(compiled=True)
+    made = []
+
+    def backend(graph, inputs):
+        made.append(inputs[0].shape)
+        return graph.forward
+
+    double = torch.compile(lambda x: 2 * x, backend=backend, dynamic=False)
+    for n in range(1, 20):
+        double(torch.ones(n))
+    assert len(made) == 19
