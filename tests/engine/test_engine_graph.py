@@ -53,11 +53,11 @@ STUDIES = {
     ),
 }  # fmt: skip
 RECORDED = {
-    "tiny": "363ef008c6ae9a6a",
-    "ladder": "479d4964d29d2a3c",
-    "schedules": "9f84be256218b272",
+    "tiny": "5621542f6f229d37",
+    "ladder": "c7311895826bddaa",
+    "schedules": "23b69532dcf4834d",
 }
-"""Digests of all hashes, recorded when every row of every run was laid out."""
+"""Digests of all hashes, recorded when every row of every run was laid out; again when the version of `train` was raised."""
 
 
 @dataclass
