@@ -196,9 +196,8 @@ def _do_steps(
         on_event(progress.snapshot("running"))
         if event == "done":
             sender.put(step)
-        progress.write(
-            "running", force=event in ("started", "done")
-        )  # last: a full disk refuses it and nothing else
+        # Last: a full disk refuses it and nothing else.
+        progress.write("running", force=event in ("started", "done"))
 
     versions = Versions()
 

@@ -121,7 +121,8 @@ def memory_bytes(
     saved activations, the process itself.
 
     Activations are estimated as 34 * hidden + 5 * heads * seq_len bytes a token and layer (Korthikanti
-    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit, of which 2^25 are made at a time on a GPU (fewer on a processor).
+    et al. 2022, equation 2, at 2 bytes a value) and 6 bytes a logit, of which 2^25 are made at a time on a GPU
+    (fewer on a processor), or those of 256 tokens, where that is more.
     """
     layer = 34.0 * shape.hidden_size + 5.0 * shape.heads * seq_len
     if shape.recompute:  # of all layers but one, what comes in alone is kept

@@ -15,7 +15,7 @@ GPU_LOGITS_AT_ONCE = 1 << 25
 """The same elsewhere: 134 MB, so that each product is large enough to be worth its start."""
 ROWS_AT_ONCE = 256
 """But rows of logits at least, however large the vocabulary: each piece reads all of the head and adds to all of its
-gradient, which is most of the work where rows are few."""
+gradient, however few its rows are."""
 
 
 class PackedLoss(nn.Module):

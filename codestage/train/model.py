@@ -27,8 +27,8 @@ from codestage.train.loss import PackedLoss
 
 WIDE = 256
 """Hidden size from which layers are compiled one by one on a processor: all are one graph then, made in a fourth of the
-time for six to eight of them and in a seventeenth for thirty, and 1 % slower at most; narrower layers are over too soon to be called by themselves
-(benchmarks/train_compile.py)."""
+time for six to eight of them and in a seventeenth for thirty, and 1.4 % slower at most; narrower layers are over too
+soon to be called by themselves (benchmarks/train_compile.py)."""
 SHAPES_AT_ONCE = 64
 """Shapes of micro-batches, held-out ones apart, for which a worker keeps compiled graphs."""
 Forward = Callable[..., Any]

@@ -67,7 +67,7 @@ assert len(heard) > 100 and heard[-1]
 
 def test_a_signal_may_come_while_the_flag_is_looked_at():
     """With an Event, whose lock the interrupted thread holds, this never ends."""
-    subprocess.run([sys.executable, "-c", STORM], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", STORM], check=False, timeout=60).returncode == 0
 
 
 def test_a_worker_that_died_while_it_waited_is_replaced(tmp_path, tiny, tiny_study):
