@@ -63,7 +63,9 @@ class Procedural(Model):
     depth: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         (1, 2), description="things to keep track of: the fewest and the most"
     )
-    skills: tuple[str, ...] | None = Field(None, description="some of the twelve; default all")
+    skills: tuple[str, ...] | None = Field(
+        None, description="by name; default the twelve of the small world"
+    )
     cot: float = Field(0.5, ge=0, le=1, description="share of examples with their reasoning")
     noise: float = Field(
         0.0, ge=0, le=1, description="share of problems with something unrelated in them"

@@ -99,7 +99,7 @@ def test_plan_of_petty2024_agrees_with_sums_by_hand(tmp_path):
     assert answer["gpu"]["hours"] == close(answer["flops"] / (0.4 * 989e12) / 3600, rel=0.01)
 
 
-def test_both_studies_of_petty2024_share_the_arm_without_code(tmp_path):
+def test_both_studies_of_doses_of_petty2024_share_the_arm_without_code(tmp_path):
     found = []
     for file, text in preset_studies("petty2024", scale="laptop").items():
         (tmp_path / file).write_text(text)
@@ -108,7 +108,7 @@ def test_both_studies_of_petty2024_share_the_arm_without_code(tmp_path):
         supply = {128: Supply(rows, {name: name for name in rows}, study.validation)}
         works = training_steps(runs(study), supply, shape(study.model, 1024), 128)
         found.append({run: stages[0].segments for run, stages in works.items()})
-    first, second = found
+    first, second, _ = found
     assert len({s.hash for segments in second.values() for s in segments}) == len(second) == 7 * 5
     for seed in range(5):
         assert first[f"code-0#{seed}"][0].hash == second[f"code-0#{seed}"][0].hash

@@ -7,6 +7,7 @@ import pytest
 from conftest import needs_smollm2
 
 from codestage.errors import UserError
+from codestage.evaluate.tasks import load_tasks
 from codestage.study.expand import expand
 from codestage.study.load import load_study
 from codestage.study.presets import SCALES, load_preset, preset_names, preset_studies
@@ -98,8 +99,11 @@ def test_public_corpora_in_place_of_generated_ones_keep_the_design(tmp_path, nam
         assert design(study) | {"cot": 0} == design(plain[study.name]) | {"cot": 0}
         assert study.seeds == plain[study.name].seeds
         assert len(study.seeds) >= 5
-        assert not any(source.procedural for source in study.sources.values())
-        assert study.evaluate.data == str((tmp_path / "published" / "eval").resolve())
+        generated = {name for name, source in study.sources.items() if source.procedural}
+        assert generated <= {"sentences"}, "a test of its own, with the tuning that it needs"
+        published = any("procedural" not in task.data for task in load_tasks(study.evaluate.suites))
+        folder = str((tmp_path / "published" / "eval").resolve())
+        assert study.evaluate.data == (folder if published else None)
 
 
 def test_scales_are_known_and_stand_in_order():
@@ -163,7 +167,7 @@ def test_ma2024_has_every_cell_and_the_arms_that_the_paper_lacks(tmp_path):
 
 
 def test_petty2024_adds_code_to_all_the_text(tmp_path):
-    study, _ = studies("petty2024", "paper", tmp_path)
+    study, _, structure = studies("petty2024", "paper", tmp_path)
     assert study.name == "petty2024"
     assert len(study.seeds) == 5
     arms = {arm.name: arm.stages[0] for arm in expand(study)}
@@ -175,10 +179,28 @@ def test_petty2024_adds_code_to_all_the_text(tmp_path):
         assert abs(stage.tokens - total) < 1
         assert arms[f"code-{10 * tenths}"].tokens == 132 * 10**9
     assert max(stage.tokens for stage in arms.values()) == 264 * 10**9
+    assert {a.name.removesuffix("/sentences"): a.stages[0] for a in expand(structure)} == arms
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu", "paper"])
+def test_petty2024_structure_asks_what_no_arm_was_tuned_on(tmp_path, scale):
+    *_, study = studies("petty2024", scale, tmp_path)
+    taught = study.sources["sentences"].procedural
+    assert all(arm.stages[1].option == "sentences" for arm in expand(study)), "one tuning for all"
+    asked = {task.name: task.data["procedural"] for task in load_tasks(study.evaluate.suites)}
+    known = {
+        name
+        for name, made in asked.items()
+        if made["skill"] in taught.skills and made["depth"][1] <= taught.depth[1]
+    }
+    assert known == {"logical_form", "passive"}
+    for name in asked.keys() - known:
+        made = asked[name]
+        assert made["skill"] not in taught.skills or made["depth"][0] > taught.depth[1]
 
 
 def test_petty2024_competitive_goes_from_no_code_to_nothing_else(tmp_path):
-    first, study = studies("petty2024", "paper", tmp_path)
+    first, study, _ = studies("petty2024", "paper", tmp_path)
     assert (study.name, study.controls, len(study.seeds)) == ("petty2024-competitive", (), 5)
     arms = {arm.name: arm.stages[0] for arm in expand(study)}
     assert list(arms) == [f"code-{share}" for share in (0, 20, 40, 50, 60, 80, 100)]

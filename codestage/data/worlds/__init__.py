@@ -2,6 +2,7 @@
 
 from codestage.data.worlds.corpus import corpus, episodes, eval_items, split_of
 from codestage.data.worlds.episode import Episode
+from codestage.data.worlds.grammar import SENTENCES
 from codestage.data.worlds.skills import SKILLS
 
-__all__ = ["SKILLS", "Episode", "corpus", "episodes", "eval_items", "split_of"]
+__all__ = ["SENTENCES", "SKILLS", "Episode", "corpus", "episodes", "eval_items", "split_of"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from codestage.data.worlds.episode import Episode, Words, words_of
+from codestage.data.worlds.grammar import SENTENCES
 from codestage.data.worlds.languages import in_language, named, written
 from codestage.data.worlds.skills import CODE_SKILLS, SHOWN, SKILLS
 from codestage.errors import RunError, UserError
@@ -29,6 +30,8 @@ UNRELATED = (
     "Tea is ready.",
     "It has been raining.",
 )
+ALL = SKILLS | SENTENCES
+"""Skills by name; a corpus is of the first kind unless others are named."""
 BATCH = 2000
 """Programs run by one child process."""
 
@@ -52,9 +55,9 @@ def episodes(
     Raises:
         UserError: an unknown skill, or a vocabulary too small for the depth.
     """
-    unknown = [s for s in skills if s not in SKILLS]
+    unknown = [s for s in skills if s not in ALL]
     if unknown:
-        raise UserError(f"unknown skill {unknown[0]!r}; known: {', '.join(SKILLS)}")
+        raise UserError(f"unknown skill {unknown[0]!r}; known: {', '.join(ALL)}")
     rng, words = random.Random(child(seed, "world", split)), words_of(vocabulary)
     while True:
         for skill in skills:
@@ -67,8 +70,12 @@ def episodes(
 
 def _draw(skill: str, rng: random.Random, depth: int, words: Words) -> Episode:
     try:
-        return SKILLS[skill](rng, depth, words)
+        return ALL[skill](rng, depth, words)
     except ValueError:  # of a sample larger than its list
+        if skill in SENTENCES:
+            raise UserError(
+                f"skill {skill!r} at depth {depth} needs more words for places than there are; give it less depth"
+            ) from None
         raise UserError(
             f"skill {skill!r} at depth {depth} needs more than {len(words.names)} names, "
             f"{len(words.objects)} objects and {len(words.fruits)} fruits; give it a larger vocabulary "
@@ -116,22 +123,16 @@ def corpus(
     `noise` is the share of problems with a sentence (or a comment) that has nothing to do with them.
     `vocabulary` is the number of names in it, with objects and fruits in proportion (`words_of`).
     Every form draws its own problems from the same skills and depths; problems that are about code
-    (domain `code`) are left out of prose and chat, which hold no code at all.
+    (domain `code`) are left out of prose and chat, which hold no code at all, and problems about
+    sentences (`SENTENCES`) out of the others.
 
     The problems are the same in every `language` (one of `codestage.study.schema_sources.LANGUAGES`), and in
     the same order: their Python decides which side a problem is on, and is what is run.
 
     Raises:
-        UserError: as `episodes` does; or no skill is left, for all are about code and the form holds none.
+        UserError: as `episodes` does; or no skill is left, for the form tells none of them.
     """
-    names = list(skills or SKILLS)
-    if form in ("prose", "chat"):
-        names = [name for name in names if name not in CODE_SKILLS]
-        if not names:
-            raise UserError(
-                f"form {form} holds no code, and skills {', '.join(skills or ())} are all about code; add "
-                f"others, or take form {'programs' if form == 'prose' else 'code_chat'}"
-            )
+    names = _told_as(form, list(skills or SKILLS))
     stream = episodes(names, split="train", seed=child(seed, form), depth=depth, vocabulary=vocabulary)
     rng = random.Random(child(seed, form, "wording"))
     unrelated = random.Random(child(seed, form, "noise"))
@@ -152,9 +153,28 @@ def corpus(
                 yield row | {"skill": e.skill}
 
 
+def _told_as(form: str, names: list[str]) -> list[str]:
+    """The skills that the form can tell."""
+    code = form in ("programs", "code_chat")
+    told = [name for name in names if name not in (SENTENCES if code else CODE_SKILLS)]
+    if told:
+        return told
+    if code:
+        raise UserError(
+            f"form {form} holds programs, and skills {', '.join(names)} are told in words alone; add others, "
+            f"or take form {'prose' if form == 'programs' else 'chat'}"
+        )
+    raise UserError(
+        f"form {form} holds no code, and skills {', '.join(names)} are all about code; add others, or take "
+        f"form {'programs' if form == 'prose' else 'code_chat'}"
+    )
+
+
 def _with_noise(episode: Episode, rng: random.Random, share: float) -> Episode:
-    """The problem with something unrelated put in at some place, in `share` of all cases."""
-    if not share or rng.random() >= share:
+    """The problem with something unrelated put in at some place, in `share` of all cases. A question about
+    "it", a sentence, has no other beside it.
+    """
+    if not share or rng.random() >= share or episode.skill in SENTENCES:
         return episode
     sentence = rng.choice(UNRELATED)
     story, lines = list(episode.story), episode.program.split("\n")

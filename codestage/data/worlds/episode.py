@@ -65,12 +65,14 @@ class Episode:
     steps: tuple[str, ...]
     """True reasoning, one sentence a step."""
     program: str
-    """Python that computes the answer from the story's facts and prints it."""
+    """Python that computes the answer from the story's facts and prints it; empty where a problem is told in
+    words alone.
+    """
 
     @property
     def key(self) -> str:
-        """The problem itself, whatever its wording: the program says it without any."""
-        return f"{self.skill}: {self.program}"
+        """The problem itself, whatever its wording: the program, if there is one, says it without any."""
+        return f"{self.skill}: {self.program or self.instruction}"
 
     @property
     def instruction(self) -> str:

@@ -15,7 +15,7 @@ SHOWN = "The program is\n"
 Skill = Callable[[random.Random, int, Words], Episode]
 
 
-def _distractors(answer: str, others: Sequence[str], rng: random.Random, n: int = 4) -> tuple[str, ...]:
+def distractors(answer: str, others: Sequence[str], rng: random.Random, n: int = 4) -> tuple[str, ...]:
     """The answer and up to n - 1 others, in random order."""
     wrong = list(dict.fromkeys(o for o in others if o != answer))
     rng.shuffle(wrong)
@@ -60,7 +60,7 @@ def last_letters(rng: random.Random, depth: int, known: Words = WORDS) -> Episod
         (f"The words are {' '.join(words)}.",),
         "What are their last letters?",
         answer,
-        _distractors(answer, other, rng),
+        distractors(answer, other, rng),
         tuple(f"{w} ends in {w[-1]}." for w in words),
         f"words = {words!r}\nprint(' '.join(word[-1] for word in words))",
     )
@@ -78,7 +78,7 @@ def reverse_list(rng: random.Random, depth: int, known: Words = WORDS) -> Episod
         (rng.choice(["The list is", "Here is a list:"]) + f" {' '.join(words)}.",),
         "What is the list in reverse?",
         answer,
-        _distractors(answer, other, rng),
+        distractors(answer, other, rng),
         (f"The last word is {words[-1]}.", f"The first word is {words[0]}."),
         f"words = {words!r}\nprint(' '.join(reversed(words)))",
     )
@@ -108,7 +108,7 @@ def object_tracking(rng: random.Random, depth: int, known: Words = WORDS) -> Epi
         tuple(story),
         f"Who has the {thing}?",
         holder,
-        _distractors(holder, people, rng),
+        distractors(holder, people, rng),
         tuple(steps),
         "\n".join([*code, f"print(holder['{thing}'])"]),
     )
@@ -138,7 +138,7 @@ def counting(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
 
 def _near(value: int, rng: random.Random) -> tuple[str, ...]:
     """The value and three of its neighbours."""
-    return _distractors(str(value), [str(x) for x in range(max(0, value - 3), value + 4)], rng)
+    return distractors(str(value), [str(x) for x in range(max(0, value - 3), value + 4)], rng)
 
 
 def _chain(rng: random.Random, depth: int) -> tuple[int, list[tuple[str, int, int]]]:
@@ -232,7 +232,7 @@ def family(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
         tuple(story),
         f"What is {a} to {c}?",
         answer,
-        _distractors(answer, sorted(set(KIN.values())), rng),
+        distractors(answer, sorted(set(KIN.values())), rng),
         (f"The {first} of a {second} is {'an' if answer[0] in 'au' else 'a'} {answer}.",),
         f"kin = {{('{a}', '{b}'): '{first}', ('{b}', '{c}'): '{second}'}}\n"
         f"rules = {{('{first}', '{second}'): '{answer}'}}\n"
@@ -279,7 +279,7 @@ def analogy(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
         (*noise, f"{a.capitalize()} is to {b} as {c} is to something."),
         "What is it?",
         answer,
-        _distractors(answer, wrong, rng),
+        distractors(answer, wrong, rng),
         (f"The {relation} of {a} is {b}.", f"The {relation} of {c} is {answer}."),
         f"{relation} = {{'{a}': '{b}', '{c}': '{answer}'}}\nprint({relation}['{c}'])",
     )
@@ -308,7 +308,7 @@ def ordering(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
         tuple(story),
         f"Who is the {most if top else least}?",
         answer,
-        _distractors(answer, people, rng),
+        distractors(answer, people, rng),
         (f"From {most} to {least}: {chain}.",),
         f"people = {people!r}  # {most} first\nprint(people[{0 if top else -1}])",
     )
@@ -353,7 +353,7 @@ def list_program(rng: random.Random, depth: int, known: Words = WORDS) -> Episod
         (SHOWN + "\n".join(lines) + "\n",),
         "What does it print?",
         held[at],
-        _distractors(held[at], words, rng),
+        distractors(held[at], words, rng),
         tuple(steps),
         "\n".join(lines),
     )
