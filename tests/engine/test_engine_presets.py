@@ -129,16 +129,16 @@ def test_plan_of_midtraining_trains_one_trunk_a_seed(tmp_path):
     assert answer["flops"] == close(tokens * per_token, rel=0.01)
 
 
-SMALL = [n for n in preset_names() if "smoke" in load_preset(n).scales]
+FIRST = [(n, 0) for n in preset_names() if "smoke" in load_preset(n).scales]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
-def test_smoke_runs_end_to_end(tmp_path, name):
-    """The first study of each preset."""
+@pytest.mark.parametrize(("name", "which"), [*FIRST, ("petty2024", 2)])
+def test_smoke_runs_end_to_end(tmp_path, name, which):
+    """The first study of each preset, and one of another design."""
     if name == "smollm2-tune":
         needs_smollm2()
-    file, text = next(iter(preset_studies(name, scale="smoke").items()))
+    file, text = list(preset_studies(name, scale="smoke").items())[which]
     path = tmp_path / file
     path.write_text(text)
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
