@@ -15,6 +15,7 @@ SMALLEST = {
     "prepare.py": ["--documents", "10000"],
     "engine.py": ["--arms", "20", "--steps", "8", "--seconds", "0.1", "--workers", "2"],
     "evaluate.py": ["--items", "2", "--prompts", "2", "--new", "4", "--shots", "1", "--rounds", "1"],
+    "presets.py": ["--only", "midtraining"],
     "sandbox.py": ["--programs", "5", "--rounds", "1"],
     "train_compile.py": ["--sizes", "150k", "--steps", "3"],
     "train_speed.py": ["--sizes", "150k", "--steps", "5", "--rounds", "1"],
