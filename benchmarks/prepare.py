@@ -1,10 +1,11 @@
 """Preparing data: tokenising beside the tokenizers library alone; cost of finding duplicates and overlaps.
 
 Tokenising: the same documents through codestage and through the library's `encode_batch_fast`, with
-its token ids read as the library gives them and without, by turns in one run. Duplicates and overlaps: seconds and memory for 10,000 and ten times as many documents, and how
+its token ids read as the library gives them and without, by turns in one run. Duplicates and overlaps:
+seconds and memory for 10,000 documents, for ten times as many and so on up to those asked for, and how
 they grow; each in a process of its own, so that the peak of memory is its own.
 
-    python benchmarks/prepare.py [--documents 100_000]
+    python benchmarks/prepare.py [--documents 100_000] [--rounds 7]
 """
 
 import argparse
@@ -41,7 +42,7 @@ def made(count: int, seed: int = 0) -> Iterator[Document]:
         yield Document(str(i), text)
 
 
-def tokenise(rounds: int = 7) -> dict[str, float]:
+def tokenise(rounds: int) -> dict[str, float]:
     """Tokens a second of ours and of the library, and the median ratios."""
     documents = list(standard_library())
     texts = [d.text for d in documents]
@@ -110,15 +111,16 @@ def alone(work: Callable[[int], int], count: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=int, default=100_000)
-    most = parser.parse_args().documents
-    result: dict[str, object] = {"tokenise": tokenise()}
+    parser.add_argument("--rounds", type=int, default=7, help="of tokenising")
+    asked = parser.parse_args()
+    result: dict[str, object] = {"tokenise": tokenise(asked.rounds)}
     speed = result["tokenise"]
     print(
         f"tokenising: {speed['tokens_per_second'] / 1e6:.2f} M tokens/s, {speed['ratio']:.0%} of the library's own "
         f"({speed['ratio_without_reading_ids']:.0%} where the library's ids are never read)"
     )  # type: ignore[index]
     for name, work in (("near duplicates", find_duplicates), ("overlaps", find_overlaps)):
-        sizes = [n for n in (10_000, 100_000, 1_000_000) if n <= most]
+        sizes = [n for n in (10_000, 100_000, 1_000_000) if n < asked.documents] + [asked.documents]
         rows = [alone(work, n) for n in sizes]
         result[name] = rows
         for row in rows:

@@ -12,7 +12,7 @@ SMALLEST = {
     "small_to_large.py": ["--studies", "5"],
     "analysis.py": ["--arms", "8", "--rounds", "1"],
     "batches.py": ["--tokens", "200000"],
-    "prepare.py": ["--documents", "10000"],
+    "prepare.py": ["--documents", "1000", "--rounds", "1"],
     "engine.py": ["--arms", "20", "--steps", "8", "--seconds", "0.1", "--workers", "2"],
     "evaluate.py": ["--items", "2", "--prompts", "2", "--new", "4", "--shots", "1", "--rounds", "1"],
     "presets.py": ["--only", "midtraining"],
