@@ -145,7 +145,7 @@ def plan(
     if as_json:
         terminal.as_json(answer)
         return
-    card = answer["gpu"]
+    card, asked = answer["gpu"], answer["evaluation"]
     share = card["assumed"]["share_of_peak"]
     shown = [
         ("parameters", f"{answer['parameters']:,}"),
@@ -154,9 +154,17 @@ def plan(
         ("steps (unshared)", f"{answer['steps']:,} ({answer['steps_unshared']:,})"),
         ("tokens (unshared)", f"{answer['tokens']:,} ({answer['tokens_unshared']:,})"),
         ("FLOPs", f"{answer['flops']:.3g}"),
-        ("hours here (unshared)", f"{answer['hours']:,.2f} ({answer['hours_unshared']:,.2f})"),
+        ("questions (checkpoints asked)", f"{asked['questions']:,} ({asked['checkpoints']:,})"),
+        ("tokens of answers, at most", f"{asked['written_tokens_at_most']:,}"),
+        (
+            "hours of training here (unshared)",
+            f"{answer['hours']:,.2f} ({answer['hours_unshared']:,.2f})",
+        ),
         ("memory here, GB", f"{answer['memory_gb']:,.2f}"),
-        (f"{card['name']}-hours (unshared)", f"{card['hours']:,.2f} ({card['hours_unshared']:,.2f})"),
+        (
+            f"{card['name']}-hours of training (unshared)",
+            f"{card['hours']:,.2f} ({card['hours_unshared']:,.2f})",
+        ),
         ("  assumed: share of its bf16 peak", f"{share:.0%}"),
         ("memory of one model there, GB", f"{card['memory_gb']:,.2f}"),
         (f"  {card['name']} cards to hold it", f"{card['needed_for_memory']:,}"),

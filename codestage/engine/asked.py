@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codestage.errors import UserError
+from codestage.evaluate.items import Cot
 from codestage.evaluate.own import own_task
 from codestage.evaluate.tasks import Task, all_tasks, load_tasks, suites, tasks_of
 from codestage.study.load import Key, line_of, load_questions
@@ -18,6 +19,13 @@ def evaluation_tasks(study: Study, study_path: Path) -> list[Task]:
         line = line_of(study_path, ("evaluate", "suites"))
         raise UserError(f"{study_path}:{line}: {error}") from None
     return tasks_of([(t.name, t.version) for t in named], own_tasks(study, study_path))
+
+
+def modes_after(study: Study, *, last: bool) -> list[Cot]:
+    """The modes that are asked after a stage. Reasoning is generated only after the last one: before tuning no
+    model knows the form.
+    """
+    return [mode for mode in study.evaluate.cot if last or mode != "generated"]
 
 
 def own_tasks(study: Study, study_path: Path) -> Sequence[Task]:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import psutil
 from codestage.analyse.power import minimum_detectable, read_pilot
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
-from codestage.engine.asked import evaluation_tasks
+from codestage.engine.asked import evaluation_tasks, modes_after
 from codestage.engine.graph import StageWork, Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
 from codestage.errors import UserError
+from codestage.evaluate.tasks import Task, longest_answer, modes
 from codestage.study.expand import StagePlan, runs
 from codestage.study.load import line_of, load_study
 from codestage.study.models import ModelShape, memory_bytes, parameters, train_flops_per_token
@@ -57,10 +59,8 @@ def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> d
         UserError: anything wrong with the study that can be known before its data is read.
     """
     study = load_study(study_path)
-    tasks = [t.summary() for t in evaluation_tasks(study, study_path)]
-    for task in tasks:
-        known = [n for n in (task["items"], study.evaluate.items) if n is not None]
-        task["items"] = min(known) if known else None
+    asked = evaluation_tasks(study, study_path)
+    tasks = [t.summary() | {"items": _items(t, study)} for t in asked]
     counted = [task for task in tasks if task["items"] is not None]
     before = read_pilot(pilot) if pilot else None
     mde = minimum_detectable(counted, seeds=len(study.seeds), pilot=before) if counted else None
@@ -90,10 +90,32 @@ def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> d
         "steps": data + len(segments) + len(ends),
         "steps_unshared": data + 2 * len(stages),
         **_cost(size, trained, stages, max(supply), GPUS[gpu]),
+        "evaluation": _evaluation(study, asked, works.values()),
         "minimum_detectable_effect": mde,
         "arm_names": [arm.name for arm in arms],
         "warnings": _warnings(study, tasks, mde),
     }
+
+
+def _items(task: Task, study: Study) -> int | None:
+    """How many items of a task are asked; None where that is not known before they are read."""
+    known = [n for n in (task.items, study.evaluate.items) if n is not None]
+    return min(known) if known else None
+
+
+def _evaluation(
+    study: Study, tasks: Sequence[Task], works: Iterable[Sequence[StageWork]]
+) -> dict[str, int]:
+    """What the models are asked: an item in a mode is a question. Items that are not counted yet are left out."""
+    last_of = {w.segments[-1].hash: w is stages[-1] for stages in works for w in stages}
+    questions = tokens = 0
+    for last, times in Counter(last_of.values()).items():
+        for task in tasks:
+            for mode in modes(task, modes_after(study, last=last)):
+                items = times * (_items(task, study) or 0)
+                questions += items
+                tokens += items * longest_answer(task, mode) * (1 + study.evaluate.samples)
+    return {"checkpoints": len(last_of), "questions": questions, "written_tokens_at_most": tokens}
 
 
 def _cost(

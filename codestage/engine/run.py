@@ -15,7 +15,7 @@ import psutil
 from codestage.data.mixture import check_supply
 from codestage.data.own_code import Code
 from codestage.data.shards import Shard
-from codestage.engine.asked import evaluation_tasks
+from codestage.engine.asked import evaluation_tasks, modes_after
 from codestage.engine.data_steps import DataSteps, data_steps, shards
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, gpus, load_ahead, run_steps
@@ -276,17 +276,13 @@ def _measure(shard: Shard) -> Measure:
 def evaluation_steps(
     study: Study, works: Mapping[str, list[StageWork]], data: DataSteps
 ) -> dict[str, Step]:
-    """Checkpoint hash -> its evaluation: once for each checkpoint at the end of a stage.
-
-    Reasoning is generated only after the last stage: before tuning no model knows the form.
-    """
+    """Checkpoint hash -> its evaluation: once for each checkpoint at the end of a stage."""
     tasks, own = data.items.config["tasks"], data.items.payload.own
     steps: dict[str, Step] = {}
     for stages in works.values():
         for work in stages:
-            last = work is stages[-1]
             chat = study.tokenizer.chat_template and work.stage.kind == "tune"
-            cot = [mode for mode in study.evaluate.cot if last or mode != "generated"]
+            cot = modes_after(study, last=work is stages[-1])
             end = work.segments[-1]
             steps[end.hash] = Step(
                 "evaluate",

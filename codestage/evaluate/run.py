@@ -28,10 +28,8 @@ from codestage.evaluate.records import CHECKPOINT_SCHEMA
 from codestage.evaluate.sandbox import Sandbox
 from codestage.evaluate.scoring import bits_per_byte, choice_accuracy, choice_probability, overlap_f1
 from codestage.evaluate.speak import Scored, Written
-from codestage.evaluate.tasks import Task, modes
+from codestage.evaluate.tasks import Task, longest_answer, modes
 
-COT_TOKENS = 64
-"""Fewest tokens that generated reasoning with its answer may have."""
 PART = 1000
 """Items that are scored, and kept, at once."""
 NEXT_QUESTION = ("\nQuestion:",)
@@ -185,8 +183,7 @@ class Evaluation:
         """`acc` and `format`; an answer that cannot be read is wrong, and its status says why."""
         letters = mode == "generated" and items[0].lettered
         prompts = [item.prompt(mode, self.template, letters=letters) for item in items]
-        room = max(task.max_new_tokens, COT_TOKENS) if mode == "generated" else task.max_new_tokens
-        limit = {"max_new_tokens": room * (4 if task.answer == "number" and mode == "generated" else 1)}
+        limit = {"max_new_tokens": longest_answer(task, mode)}
         outputs = self.model.generate(prompts, **limit, stop=NEXT_QUESTION)
         several = self._samples(prompts, **limit)
         rows = []

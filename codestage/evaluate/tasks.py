@@ -18,6 +18,8 @@ import yaml
 from codestage.errors import UserError
 from codestage.evaluate.items import Cot
 
+COT_TOKENS = 64
+"""Fewest tokens that generated reasoning with its answer may have."""
 METRICS = ("acc", "prob", "bpb")
 """Of every task: correctness; normalised probability of the right choice; bits per byte of it."""
 HARNESS = "lm-eval:"
@@ -188,6 +190,13 @@ def modes(task: Task, cot: Sequence[Cot]) -> list[Cot]:
         or (mode == "supplied" and task.rationales)
         or (mode == "generated" and task.answer != "code" and task.harness is None)
     ]
+
+
+def longest_answer(task: Task, mode: Cot) -> int:
+    """Tokens that an answer may have; 0 where the choices alone are scored."""
+    if mode != "generated":
+        return task.max_new_tokens if task.written else 0
+    return max(task.max_new_tokens, COT_TOKENS) * (4 if task.answer == "number" else 1)
 
 
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # there if PyYAML was built with libyaml

@@ -129,6 +129,20 @@ def test_plan_of_midtraining_trains_one_trunk_a_seed(tmp_path):
     assert answer["flops"] == close(tokens * per_token, rel=0.01)
 
 
+def assert_asked_as_planned(path):
+    """Questions and lengths of answers are those of the plan, counted in what each checkpoint was asked."""
+    planned = plan(path)["evaluation"]
+    tables = [
+        pq.read_table(file, columns=["task", "item", "cot", "metric", "output_tokens"]).to_pylist()
+        for file in (path.with_suffix("") / "store" / "evaluate").glob("*/items.parquet")
+    ]
+    asked = [len({(r["task"], r["item"], r["cot"]) for r in rows}) for rows in tables]
+    assert (len(asked), sum(asked)) == (planned["checkpoints"], planned["questions"])
+    written = sum(r["output_tokens"] or 0 for rows in tables for r in rows if r["metric"] == "format")
+    assert written <= planned["written_tokens_at_most"]
+    assert (written > 0) == (planned["written_tokens_at_most"] > 0)
+
+
 FIRST = [(n, 0) for n in preset_names() if "smoke" in load_preset(n).scales]
 
 
@@ -159,6 +173,7 @@ def test_smoke_runs_end_to_end(tmp_path, name, which):
     items = pq.read_table(results / "items.parquet", columns=["task", "cot"]).to_pydict()
     assert set(items["task"]) == {task.name for task in load_tasks(study.evaluate.suites)}
     assert set(items["cot"]) <= set(study.evaluate.cot)
+    assert_asked_as_planned(path)
     if name == "smollm2-tune":
         for curve in (path.with_suffix("") / "store" / "train").glob("*/curve.parquet"):
             loss = pq.read_table(curve)["loss"][0].as_py()
