@@ -29,7 +29,7 @@ $(BIN)/mkdocs: $(BIN)/codestage
 	@touch $@
 
 docs: $(BIN)/mkdocs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
 lint: $(BIN)/pytest

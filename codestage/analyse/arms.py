@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from codestage.analyse.effects import Parts, combine, holm, make_test, moderation, task_parts
+from codestage.analyse.effects import Parts, alike, combine, holm, make_test, moderation, task_parts
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, levels, six
 
@@ -12,7 +12,10 @@ Row = dict[str, Any]
 
 
 def arm_rows(records: Records, *, stage: str, cot: str, metric: str) -> list[Row]:
-    """Mean of every arm at every level, level by level."""
+    """Mean of every arm at every level, level by level.
+
+    After a stage that arms share they have one checkpoint, which counts once where tests are taken together.
+    """
     tasks = records.tasks(stage, cot, metric)
     groups = _by_seeds(records, stage)
     parts = {
@@ -25,20 +28,24 @@ def arm_rows(records: Records, *, stage: str, cot: str, metric: str) -> list[Row
     rows: list[Row] = []
     for level, name, members in levels(records, tasks):
         chance = float(np.mean([records.chance(t) for t in members])) if metric == "acc" else None
-        group: list[tuple[int, Row]] = []
+        group: list[tuple[int, tuple[int, int], Row]] = []
         for i, (arms, _) in enumerate(groups):
-            part = combine([parts[t][i] for t in members])
+            part = combine([parts[t][i] for t in members], bounded=metric != "bpb")
             shared = {"stage": stage, "cot": cot, "level": level, "name": name, "metric": metric}
             group += [
-                (arm, {"arm": records.arms[arm], **shared, **told})
-                for arm, told in zip(arms.tolist(), _told(part, chance), strict=True)
+                (arm, (i, first), {"arm": records.arms[arm], **shared, **told})
+                for arm, first, told in zip(
+                    arms.tolist(), alike(part).tolist(), _told(part, chance), strict=True
+                )
                 if told["mean"] is not None
             ]
-        found = [row for _, row in sorted(group, key=lambda pair: pair[0])]
         if metric == "acc":
-            for row, p in zip(found, holm([r["p_chance"] for r in found]), strict=True):
+            measured = {checkpoint: row["p_chance"] for _, checkpoint, row in group}
+            adjusted = dict(zip(measured, holm(list(measured.values())), strict=True))
+            for _, checkpoint, row in group:
+                p = adjusted[checkpoint]
                 row["p_chance"], row["above_chance"] = six(p), p < ALPHA
-        rows += found
+        rows += [row for _, _, row in sorted(group, key=lambda told: told[0])]
     return rows
 
 
@@ -53,9 +60,13 @@ def _by_seeds(records: Records, stage: str) -> list[tuple[np.ndarray, np.ndarray
 
 def _told(part: Parts, chance: float | None) -> list[Row]:
     """A row for each arm of `part`, without its name."""
-    test = make_test(part, moderation(part.seed_variance, part.seeds))
+    apart = np.unique(alike(part))
+    test = make_test(part, moderation(part.seed_variance[apart], part.seeds))
     low, high = test.interval(ALPHA)
-    p = test.p_above(chance) if chance is not None else np.full(len(low), np.nan)
+    p = np.full(len(low), np.nan)
+    if chance is not None:
+        blind = chance**test.items  # so often a blind answer to every item is right
+        p = np.where(test.estimate == 1, np.maximum(test.p_above(chance), blind), test.p_above(chance))
     return [
         {
             "mean": six(mean),

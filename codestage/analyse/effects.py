@@ -220,6 +220,13 @@ def moderated(part: Parts, prior: tuple[float, float] | None) -> tuple[np.ndarra
     return (weight * size + df * variance) / (weight + df), df + weight
 
 
+def alike(part: Parts) -> np.ndarray:
+    """Of each test the first one with the same scores `[tests]`: arms that share a checkpoint are one measurement."""
+    scores = np.column_stack([part.by_seed, part.item_variance]).round(12)
+    _, first, of = np.unique(scores, axis=0, return_index=True, return_inverse=True)
+    return np.asarray(first[of.reshape(-1)])
+
+
 def moderation(variances: np.ndarray, seeds: int) -> tuple[float, float] | None:
     """Common size and degrees of freedom of the seeds' variances of like tests (Smyth 2004, 6.2).
 

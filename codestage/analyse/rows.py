@@ -16,6 +16,7 @@ from codestage.analyse.contrasts import Contrast
 from codestage.analyse.effects import (
     Parts,
     Test,
+    alike,
     benjamini_hochberg,
     combine,
     holm,
@@ -144,7 +145,8 @@ def _priors(found: Sequence[Level]) -> Mapping[tuple[str, str, int], tuple[float
     """What the seeds' variances of like tests have in common: by family, level and number of seeds."""
     groups: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for level in found:
-        groups.setdefault(_kind(level), []).append(level.parts.seed_variance)
+        variance = level.parts.seed_variance[np.unique(alike(level.parts))]
+        groups.setdefault(_kind(level), []).append(variance)
     return {kind: moderation(np.concatenate(v), kind[2]) for kind, v in groups.items()}
 
 

@@ -9,17 +9,22 @@ from typing import TypeVar
 from codestage.data.sources import Item
 
 T = TypeVar("T", bound=Item)
-WORDS = re.compile(r"\w+")
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+SIGN = re.compile(f"[{UNSPACED}]")
 SHORT, GRAM, PROBE = 40, 13, 8
 """Items of up to 40 words are looked for whole, by their first 8 words; longer ones by 13 in a row, the
-length that Brown et al. 2020 (GPT-3, appendix C) used."""
+length that Brown et al. 2020 (GPT-3, appendix C) used. Two signs of a script without spaces count as a word."""
 SHINGLE, NEAR, FEWEST, SHARED = 5, 0.55, 16, 3
 """Nearly: more than half of an item's runs of 5 words, so that three changed words in forty do not hide it.
 Runs that more than 3 items share count for nothing, and an item needs 16 of its own."""
 
 
 def normalise(text: str) -> list[str]:
-    """Lower-case words and numbers; punctuation and spacing do not hide an overlap."""
+    """Lower-case words and numbers, and each sign of a script without spaces by itself; punctuation and spacing
+    do not hide an overlap.
+    """
     return WORDS.findall(text.lower())
 
 
@@ -37,7 +42,8 @@ class Index:
 
     A document holds an item of up to `SHORT` words if all of them stand in it in a row. It holds a
     longer item if any `GRAM` of its words in a row stand in it that no other item has (wording that
-    a task's template gives to many items says nothing about one of them).
+    a task's template gives to many items says nothing about one of them); where an item has none of its own,
+    if all of its words do.
     """
 
     def __init__(self, items: Mapping[str, str]) -> None:
@@ -47,11 +53,15 @@ class Index:
         for name, words in split.items():
             if not words:
                 continue
-            if len(words) <= SHORT:
+            signs = 2 if sum(map(bool, map(SIGN.match, words))) > len(words) / 2 else 1
+            if len(words) <= signs * SHORT:
                 self._probes.setdefault(words[:PROBE], []).append((name, words))
             else:
-                for gram in set(_runs(words, GRAM)):
+                for gram in set(_runs(words, signs * GRAM)):
                     grams.setdefault(gram, []).append(name)
+        found = {names[0] for names in grams.values() if len(names) == 1}
+        for name in {name for names in grams.values() for name in names} - found:
+            self._probes.setdefault(split[name][:PROBE], []).append((name, split[name]))
         for gram, names in grams.items():
             if len(names) == 1:
                 self._probes.setdefault(gram, []).append((names[0], gram))

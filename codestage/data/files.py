@@ -38,12 +38,18 @@ class File:
     name: str
 
     def identity(self) -> str:
-        """Hash of a local file's bytes; of a remote one's, what its store says changes with them."""
+        """Hash of a local file's bytes and of what its name says of how they are read; of a remote one's, what its
+        store says changes with them. The index of a token file is part of it.
+        """
+        index = [_index(self.path)] if self.path.endswith(".bin") else []
         try:
-            if self.is_local:
-                with self.fs.open(self.path, "rb") as file:
-                    return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-            return str(self.fs.ukey(self.path))
+            if not self.is_local:
+                return " ".join(str(self.fs.ukey(path)) for path in (self.path, *index))
+            found = hashlib.blake2b(_kind(self.path).encode())
+            for path in (self.path, *index):
+                with self.fs.open(path, "rb") as file:
+                    found.update(hashlib.file_digest(file, "blake2b").digest())
+            return found.hexdigest()[:32]
         except Exception as error:
             if self.is_local and not isinstance(error, OSError):
                 raise
@@ -200,9 +206,13 @@ DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 8: "uint16"
 """Codes of Megatron's index files; 6 and 7 are floating-point numbers, which no tokens are."""
 
 
+def _index(path: str) -> str:
+    return path.removesuffix(".bin") + ".idx"
+
+
 def _megatron(file: File, bad: Bad) -> Iterator[Row]:
     """Documents of token ids in Megatron's .bin, cut as the .idx beside it says."""
-    index = file.path.removesuffix(".bin") + ".idx"
+    index = _index(file.path)
     try:
         with file.fs.open(index, "rb") as header:
             raw = header.read()
@@ -351,6 +361,12 @@ READERS: dict[str, Callable[[File, Bad], Iterator[Row]]] = {
     ".txt": _text,
     ".md": _text,
 }
+
+
+def _kind(path: str) -> str:
+    """What decides how a file is read: its suffix without the compression's, or its name if it has none."""
+    plain = PurePosixPath(path.removesuffix(".gz").removesuffix(".zst"))
+    return next((kind for kind in ARCHIVES if path.endswith(kind)), plain.suffix or plain.name)
 
 
 def _reader(path: str) -> Callable[[File, Bad], Iterator[Row]] | None:

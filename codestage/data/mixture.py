@@ -10,6 +10,7 @@ closed form; a phase that draws on packed rows, which differ in their tokens, is
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -331,11 +332,12 @@ def check_supply(
     """
     for name, need in used.items():
         held = rows[name]
-        if need > held.rows * epochs[name]:
+        most = int(held.rows * Fraction(str(epochs[name])))
+        if need > most:
             enough = -(-need * 100 // held.rows) / 100
             raise UserError(
                 f"source {name!r} must give {need:,} rows of {held.seq_len} tokens but holds "
-                f"{held.rows:,} ({held.tokens:,} tokens), so at most {held.rows * epochs[name]:,.0f} "
-                f"at epochs: {epochs[name]:g}. Do one of: set its epochs to {enough:g} or more; "
+                f"{held.rows:,} ({held.tokens:,} tokens), so at most {most:,} "
+                f"at epochs: {epochs[name]:.12g}. Do one of: set its epochs to {enough:.12g} or more; "
                 f"lower the stage's tokens or its share; give {name!r} more data"
             )

@@ -30,31 +30,62 @@ WORDS: dict[type, str] = {
 }
 
 
-def words(node: ast.expr) -> str:
-    """An expression in words."""
+BINDS: dict[type, int] = {
+    ast.Lambda: 0, ast.NamedExpr: 0, ast.Yield: 0, ast.YieldFrom: 0, ast.Await: 0, ast.IfExp: 1, ast.Or: 2, ast.And: 3,
+    ast.Not: 4, ast.Compare: 5, ast.BitOr: 6, ast.BitXor: 6, ast.BitAnd: 6, ast.LShift: 6, ast.RShift: 6, ast.Add: 7,
+    ast.Sub: 7, ast.Mult: 8, ast.Div: 8, ast.FloorDiv: 8, ast.Mod: 8, ast.MatMult: 8, ast.UnaryOp: 9, ast.Pow: 10,
+    ast.Call: 11, ast.Subscript: 11,
+}  # fmt: skip
+"""How closely an expression is held together; one that is not here is one word."""
+WHOLE = 12
+
+
+def _binds(node: ast.expr) -> int:
+    if isinstance(node, ast.BinOp | ast.BoolOp):
+        return BINDS[type(node.op)]
+    if isinstance(node, ast.UnaryOp):
+        return BINDS[ast.Not] if isinstance(node.op, ast.Not) else BINDS[ast.UnaryOp]
+    if isinstance(node, ast.Call) and not (node.args or node.keywords):
+        return WHOLE
+    return BINDS.get(type(node), WHOLE)
+
+
+def words(node: ast.expr, least: int = 0) -> str:
+    """An expression in words, in brackets where it is held together less closely than `least`."""
+    told = _words(node)
+    return f"({told})" if _binds(node) < least else told
+
+
+def _words(node: ast.expr) -> str:
     if isinstance(node, ast.BinOp) and type(node.op) in WORDS:
-        return f"{words(node.left)} {WORDS[type(node.op)]} {words(node.right)}"
+        left = right = BINDS[type(node.op)]
+        left, right = (left + 1, right) if isinstance(node.op, ast.Pow) else (left, right + 1)
+        return f"{words(node.left, left)} {WORDS[type(node.op)]} {words(node.right, right)}"
     if isinstance(node, ast.BoolOp):
-        return f" {WORDS[type(node.op)]} ".join(map(words, node.values))
+        parts = (words(value, BINDS[type(node.op)] + 1) for value in node.values)
+        return f" {WORDS[type(node.op)]} ".join(parts)
     if isinstance(node, ast.Compare):
+        least = BINDS[ast.Compare] + 1
         pairs = zip(node.ops, node.comparators, strict=True)
-        return " ".join([words(node.left), *(f"{WORDS[type(o)]} {words(c)}" for o, c in pairs)])
+        told = [f"{WORDS[type(o)]} {words(c, least)}" for o, c in pairs]
+        return " ".join([words(node.left, least), *told])
     if isinstance(node, ast.UnaryOp):
         sign = {ast.Not: "not", ast.USub: "minus"}.get(type(node.op))
-        return f"{sign} {words(node.operand)}" if sign else ast.unparse(node)
+        return f"{sign} {words(node.operand, _binds(node))}" if sign else ast.unparse(node)
     if isinstance(node, ast.IfExp):
-        return f"{words(node.body)} if {words(node.test)}, else {words(node.orelse)}"
+        return f"{words(node.body, 2)} if {words(node.test, 2)}, else {words(node.orelse, 1)}"
     if isinstance(node, ast.Call):
-        given = [words(a) for a in node.args] + [
-            f"{k.arg} {words(k.value)}" for k in node.keywords if k.arg
-        ]
+        given = [words(a, WHOLE) for a in node.args]
+        for keyword in node.keywords:
+            value = words(keyword.value, WHOLE)
+            given.append(f"{keyword.arg} {value}" if keyword.arg else f"all that is in {value}")
         return (
-            f"{ast.unparse(node.func)} of {' and '.join(given)}"
+            f"{ast.unparse(node.func)} of {', '.join(given)}"
             if given
             else f"a call of {ast.unparse(node.func)}"
         )
     if isinstance(node, ast.Subscript):
-        return f"item {words(node.slice)} of {words(node.value)}"
+        return f"item {words(node.slice, WHOLE)} of {words(node.value, BINDS[ast.Subscript])}"
     return ast.unparse(node)
 
 
@@ -122,7 +153,7 @@ def _sentence(node: ast.stmt) -> str:
     if isinstance(node, ast.Assign):
         return f"set {' and '.join(map(ast.unparse, node.targets))} to {words(node.value)}"
     if isinstance(node, ast.AugAssign) and type(node.op) in WORDS:
-        told = f"{ast.unparse(node.target)} {WORDS[type(node.op)]} {words(node.value)}"
+        told = f"{ast.unparse(node.target)} {WORDS[type(node.op)]} {words(node.value, BINDS[type(node.op)] + 1)}"
         return f"set {ast.unparse(node.target)} to {told}"
     if isinstance(node, ast.AnnAssign) and node.value is not None:
         return f"set {ast.unparse(node.target)} to {words(node.value)}"
@@ -130,8 +161,9 @@ def _sentence(node: ast.stmt) -> str:
         return f"give back {words(node.value)}" if node.value else "go back"
     if isinstance(node, ast.Expr):
         value = node.value
-        if isinstance(value, ast.Call) and ast.unparse(value.func) == "print":
-            return f"print {', '.join(map(words, value.args)) or 'an empty line'}"
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
+            told = [words(arg, WHOLE if len(value.args) > 1 else 0) for arg in value.args]
+            return f"print {', '.join(told) or 'an empty line'}"
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             return f"note: {' '.join(value.value.split())}"
         return f"do {words(value)}"
@@ -172,71 +204,114 @@ def _steps(body: list[ast.stmt], number: str) -> Iterator[str]:
             yield from _steps(part, f"{mine}{letter}.")
 
 
+Ends = list[tuple[str, str]]
+"""What the next arrows leave from: (box, what stands at the arrow)."""
+
+
 def flowchart(code: str) -> str:
     """A Mermaid flowchart: boxes for statements, diamonds for decisions, arrows for what comes next.
 
     Raises:
         SyntaxError: `code` is no Python.
     """
-    lines = ["flowchart TD"]
-    boxes: list[str] = []
+    chart = _Chart()
+    begin = chart.box("start", "([{}])")
+    ends = chart.flow(ast.parse(code).body, [(begin, "")])
+    chart.arrow([*ends, *chart.left], chart.box("end", "([{}])"))
+    return "\n".join(["flowchart TD", *chart.lines]) + "\n"
 
-    def box(text: str, shape: str) -> str:
-        name = f"n{len(boxes)}"
-        boxes.append(name)
+
+class _Chart:
+    """Boxes and arrows as they are drawn, and the ends that wait for a place further on."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._boxes = 0
+        self.left: Ends = []
+        """Of what leaves the function that is drawn, or the program."""
+        self._raised: Ends | None = None
+        """Of what raises where that is caught; None where it is not."""
+        self._broken: Ends = []
+        self._head = ""
+        """Of the loop that is drawn."""
+
+    def box(self, text: str, shape: str) -> str:
+        name = f"n{self._boxes}"
+        self._boxes += 1
         clean = text.replace('"', "'").replace("\n", " ")
-        lines.append(f"    {name}" + shape.format(f'"{clean}"'))
+        self.lines.append(f"    {name}" + shape.format(f'"{clean}"'))
         return name
 
-    def arrow(sources: list[tuple[str, str]], target: str) -> None:
+    def arrow(self, sources: Ends, target: str) -> None:
         for source, label in sources:
-            lines.append(f"    {source} -->{f'|{label}|' if label else ''} {target}")
+            self.lines.append(f"    {source} -->{f'|{label}|' if label else ''} {target}")
 
-    def flow(body: list[ast.stmt], comes: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def flow(self, body: list[ast.stmt], comes: Ends) -> Ends:
+        """Statements after each other; what is never reached is not drawn."""
         for node in body:
-            comes = _flow_one(node, comes, box, arrow, flow)
+            if comes:
+                comes = self._one(node, comes)
         return comes
 
-    begin = box("start", "([{}])")
-    ends = flow(ast.parse(code).body, [(begin, "")])
-    arrow(ends, box("end", "([{}])"))
-    return "\n".join(lines) + "\n"
+    def _one(self, node: ast.stmt, comes: Ends) -> Ends:
+        """One statement: what its arrows leave from."""
+        head = _head(node)
+        if head is None:
+            return self._simple(node, comes)
+        word, condition = head
+        body = getattr(node, "body", [])
+        if isinstance(node, ast.If):
+            name = self._drawn(f"{condition}?", "{{{}}}", comes)
+            return self.flow(body, [(name, "yes")]) + self.flow(node.orelse, [(name, "no")])
+        if isinstance(node, ast.While | ast.For | ast.AsyncFor):
+            told = f"{condition}?" if isinstance(node, ast.While) else f"another {condition}?"
+            return self._loop(node, self._drawn(told, "{{{}}}", comes))
+        name = self._drawn(f"{word} {condition}".strip(), "[[{}]]", comes)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            outside, self.left = self.left, []
+            ends = self.flow(body, [(name, "")]) + self.left
+            self.left = outside
+            return ends
+        if isinstance(node, ast.Try):
+            return self._try(node, name)
+        return self.flow(body, [(name, "")])
 
+    def _drawn(self, text: str, shape: str, comes: Ends) -> str:
+        name = self.box(text, shape)
+        self.arrow(comes, name)
+        return name
 
-Ends = list[tuple[str, str]]
+    def _simple(self, node: ast.stmt, comes: Ends) -> Ends:
+        ends = [(self._drawn(_sentence(node), "[{}]", comes), "")]
+        if isinstance(node, ast.Continue):
+            self.arrow(ends, self._head)
+        elif isinstance(node, ast.Break):
+            self._broken += ends
+        elif isinstance(node, ast.Raise) and self._raised is not None:
+            self._raised += ends
+        elif isinstance(node, ast.Return | ast.Raise):
+            self.left += ends
+        else:
+            return ends
+        return []
 
+    def _loop(self, node: ast.While | ast.For | ast.AsyncFor, name: str) -> Ends:
+        outside, self._broken, self._head = (self._broken, self._head), [], name
+        self.arrow(self.flow(node.body, [(name, "yes")]), name)
+        broken = self._broken
+        self._broken, self._head = outside
+        return self.flow(node.orelse, [(name, "no")]) + broken
 
-def _flow_one(
-    node: ast.stmt,
-    comes: Ends,
-    box: Callable[[str, str], str],
-    arrow: Callable[[Ends, str], None],
-    flow: Callable[[list[ast.stmt], Ends], Ends],
-) -> Ends:
-    """One statement of a flowchart: what its arrows leave from."""
-    head = _head(node)
-    if head is None:
-        name = box(_sentence(node), "[{}]")
-        arrow(comes, name)
-        return [(name, "")]
-    word, condition = head
-    body = getattr(node, "body", [])
-    if isinstance(node, ast.If):
-        name = box(f"{condition}?", "{{{}}}")
-        arrow(comes, name)
-        return flow(body, [(name, "yes")]) + flow(node.orelse, [(name, "no")])
-    if isinstance(node, ast.While | ast.For | ast.AsyncFor):
-        told = f"{condition}?" if isinstance(node, ast.While) else f"another {condition}?"
-        name = box(told, "{{{}}}")
-        arrow(comes, name)
-        arrow(flow(body, [(name, "yes")]), name)
-        return flow(node.orelse, [(name, "no")])
-    name = box(f"{word} {condition}".strip(), "[[{}]]")
-    arrow(comes, name)
-    ends = flow(body, [(name, "")])
-    for other, part in _others(node):
-        ends += flow(part, [(name, other)])
-    return ends
+    def _try(self, node: ast.Try, name: str) -> Ends:
+        outside = self._raised
+        self._raised = [] if node.handlers else outside
+        ends = self.flow(node.body, [(name, "")])
+        raised, self._raised = (self._raised or []) if node.handlers else [], outside
+        ends = self.flow(node.orelse, ends)
+        others = list(zip(node.handlers, _others(node), strict=False))
+        for handler, (label, _) in others:
+            ends += self.flow(handler.body, [(name, label), *((box, label) for box, _ in raised)])
+        return self.flow(node.finalbody, ends)
 
 
 RENDERINGS: dict[str, Callable[[str], str]] = {

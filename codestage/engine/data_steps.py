@@ -62,6 +62,7 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
         "evaluation items",
         {"tasks": [[t.name, t.version] for t in tasks], "n": study.evaluate.items}
         | ({"own": {t.name: _own(study.evaluate.tasks[t.name], t) for t in own}} if own else {})
+        | ({"lm_eval": metadata.version("lm_eval")} if any(t.harness for t in tasks) else {})
         | _published(tasks, study, study_path)
         | ({"training_splits": {n: files for n, (_, files) in splits.items()}} if splits else {}),
         payload=ItemsPayload(

@@ -62,6 +62,8 @@ def write_records(
         pq.write_table(_curves(works, store), out / "curves.parquet")
         if study.validation:
             pq.write_table(_validation(works, study, store), out / "validation.parquet")
+        else:
+            (out / "validation.parquet").unlink(missing_ok=True)
     except OSError as error:
         raise RunError(disk_message(out, error)) from None
     entries = _runs(study, works, store, shape)

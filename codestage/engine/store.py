@@ -24,7 +24,7 @@ from codestage.study.identity import digest, plain
 
 VERSIONS = {
     "items": 3,
-    "documents": 4,
+    "documents": 5,
     "tokenizer": 1,
     "prepare": 2,
     "model": 1,

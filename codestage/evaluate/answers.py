@@ -24,7 +24,7 @@ _QUANTITY = re.compile(
 )
 _WRAPS = (("**", "**"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"))
 _ASKED_NEXT = re.compile(
-    r"\n[\s#*>]{0,12}(?:question|q|problem|exercise|instruction|human|user|问题|题目)\b\s*\d*[\s*]*[:：.]"
+    r"\n[\s#*>]{0,12}(?:question|q|problem|exercise|instruction|human|user|问题|题目)(?![^\W\d_])\s*\d*[\s*]*[:：.]"
     r"|\n[^\n]+\?\s{0,4}\n\s{0,4}\(?A[).:]\s|<\|\w+\|>|</s>",
     re.IGNORECASE,
 )

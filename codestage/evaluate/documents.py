@@ -150,7 +150,7 @@ def _item(task: Task, i: int, doc: Doc) -> Item:
     choices = tuple(str(choice) for choice in doc.get("choices", ()))
     answer = choices[doc["gold"]] if choices else str(doc["answer"])
     return Item(
-        id=f"{task.name}-{doc.get('id') or i}",
+        id=f"{task.name}-{i if doc.get('id') in (None, '') else doc['id']}",
         instruction=_instruction(task, doc),
         choices=choices,
         answer=answer,

@@ -150,7 +150,8 @@ def harness_items(task: Task, n: int | None) -> tuple[Item, ...]:
     found = []
     for doc_id, some in _instances(task, n).items():
         context = some[0].args[0] if isinstance(some[0].args[0], str) else ""
-        said = tuple(str(i.args[1]) for i in some) if some[0].request_type == "loglikelihood" else ()
+        chosen = some[0].request_type == "loglikelihood" and len(some) > 1
+        said = tuple(str(i.args[1]) for i in some) if chosen else ()
         target = _loaded(str(task.harness))[str(task.harness)].doc_to_target(some[0].doc)
         gold = target if isinstance(target, int) and target < len(said) else -1
         answer = said[gold] if gold >= 0 else str(target)

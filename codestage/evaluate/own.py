@@ -79,7 +79,7 @@ def own_docs(path: Path) -> Iterator[Doc]:
         where = f"{path}, row {i + 1}"
         doc = _doc(row, where)
         kinds.add("choices" in doc)
-        names.add(str(doc.get("id") or i))
+        names.add(str(i if doc["id"] in (None, "") else doc["id"]))
         if len(kinds) > 1:
             raise UserError(
                 f"{where}: rows with choices and rows without stand in one file; make two tasks of them"
@@ -89,6 +89,13 @@ def own_docs(path: Path) -> Iterator[Doc]:
                 f"{where}: id {doc.get('id')!r} stood in an earlier row; every row needs its own"
             )
         yield doc
+
+
+def _aliases(told: Any, where: str) -> list[str]:
+    found = [] if told is None else told
+    if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
+        raise UserError(f"{where}: aliases {told!r}: write a list of answers that are right too")
+    return [str(one) for one in found]
 
 
 def _doc(row: Any, where: str) -> Doc:
@@ -105,7 +112,7 @@ def _doc(row: Any, where: str) -> Doc:
         "question": str(row["question"]),
         "context": str(row.get("context") or ""),
         "rationale": str(row.get("rationale") or ""),
-        "aliases": [str(alias) for alias in row.get("aliases") or ()],
+        "aliases": _aliases(row.get("aliases"), where),
         "id": row.get("id"),
         "answer": str(row["answer"]),
     }

@@ -1,5 +1,6 @@
 """Near overlaps: runs of an item's words that stand together, however often they stand elsewhere."""
 
+import itertools
 import math
 import random
 
@@ -36,3 +37,37 @@ def test_near_overlaps_are_those_of_looking_at_every_window():
         found.append(index.find(" ".join(words)) == ((), ("a",)))
         assert found[-1] == (most >= math.ceil(NEAR * 40))
     assert 0.05 < sum(found) / len(found) < 0.95
+
+
+def test_items_that_have_no_words_of_their_own_are_found_whole():
+    """A task that asks the same facts in other orders has items of which every thirteen words are another's too."""
+    parts = [" ".join(f"p{i}x{k}" for k in range(20)) for i in range(4)]
+    items = {
+        "".join(map(str, order)): " ".join(parts[i] for i in order)
+        for order in itertools.permutations(range(4))
+    }
+    items |= {"twin": items["0123"]}
+    index = Index(items)
+    for name, text in items.items():
+        exact, _ = index.find(f"some words before {text} and after")
+        assert name in exact
+    assert index.find(" ".join(parts[i] for i in (0, 2))) == ((), ())
+
+
+TOLD = "小明有三个苹果他给了小红一个又买了两个现在他一共有几个苹果"
+LONG = "".join(chr(0x4E00 + 7 * i) for i in range(120))
+
+
+@pytest.mark.parametrize("item", [TOLD, LONG], ids=["short", "long"])
+def test_scripts_without_spaces_are_searched_sign_by_sign(item):
+    index = Index({"a": item})
+    assert index.find(f"题{item}解答如下") == (("a",), ())
+    assert index.find(f"题{item[:5]}、{item[5:]}解") == (("a",), ())
+    assert index.find(item[: len(item) // 5]) == ((), ())
+
+
+def test_a_long_item_of_signs_is_found_by_a_passage_of_it_and_nearly():
+    index = Index({"a": LONG})
+    assert index.find(f"前文{LONG[40:70]}后文")[0] == ("a",)
+    changed = "".join("变" if i % 12 == 5 else sign for i, sign in enumerate(LONG))
+    assert index.find(changed) == ((), ("a",))

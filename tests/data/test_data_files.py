@@ -64,6 +64,25 @@ def test_files_in_a_bucket_are_read_like_those_at_hand():
     assert find("memory://corpora/b.jsonl", None)[0].identity() != before
 
 
+def test_what_a_file_is_read_as_is_part_of_what_it_is(tmp_path):
+    for name in ("a.txt", "b.txt", "a.jsonl"):
+        (tmp_path / name).write_bytes(LINES)
+    one, same, other = (find(n, tmp_path)[0].identity() for n in ("a.txt", "b.txt", "a.jsonl"))
+    assert one == same != other
+
+
+def test_the_index_of_a_token_file_is_part_of_what_it_is(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(40))
+    (tmp_path / "a.idx").write_bytes(b"one")
+    (held,) = find("a.bin", tmp_path)
+    before = held.identity()
+    (tmp_path / "a.idx").write_bytes(b"two")
+    assert held.identity() != before
+    (tmp_path / "a.idx").unlink()
+    with pytest.raises(UserError, match=r"a\.bin: cannot be read: .*a\.idx"):
+        held.identity()
+
+
 @pytest.mark.parametrize("address", ["nowhere://bucket/x.jsonl", "memory://no/such/*.jsonl"])
 def test_a_place_that_cannot_be_reached_is_told(address):
     with pytest.raises(UserError, match=r"cannot be reached|no file of a known kind"):

@@ -1,5 +1,6 @@
 """The plan of a stage: ranges, random order, permutation, interleaving, supply."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,3 +128,15 @@ def test_too_little_data_is_refused_and_the_advice_works():
     check_supply(used, ROWS, {"code": enough})
     with pytest.raises(UserError):
         check_supply(used, ROWS, {"code": enough - 0.05})
+
+
+@pytest.mark.parametrize(
+    ("rows", "need"), [(100, 115), (50, 57), (85, 119), (175, 245), (3, 10), (7, 2_000_003)]
+)
+def test_the_epochs_that_are_proposed_do(rows, need):
+    """Also where the product in floating point is a little less than the rows."""
+    held = {"code": RowCounts(rows, 8)}
+    with pytest.raises(UserError, match="set its epochs to") as refused:
+        check_supply({"code": need}, held, {"code": 1.0})
+    told = re.search(r"set its epochs to (\S+) or more", str(refused.value))[1]
+    check_supply({"code": need}, held, {"code": float(told)})

@@ -1,12 +1,14 @@
 """Programs in other forms: what they do is still told, and they are no code."""
 
+import ast
+import itertools
 import random
 import re
 
 import pytest
 
 from codestage.data.perturb import compiles, perturb
-from codestage.data.render import RENDERINGS, flowchart, pseudocode, steps
+from codestage.data.render import RENDERINGS, flowchart, pseudocode, steps, words
 from codestage.data.sources import standard_library
 from codestage.data.worlds.skills import SKILLS
 from codestage.study.schema_sources import TRANSFORMS
@@ -61,6 +63,81 @@ def test_a_flowchart_joins_every_box():
     assert sum("?" in line and "{" in line for line in chart.splitlines()) == 2
     assert "-->|yes|" in chart
     assert "-->|no|" in chart
+
+
+def expressions(depth):
+    """Every expression of so many operations over two names, as code with all its brackets."""
+    if depth == 0:
+        yield from ("a", "b")
+        return
+    for one in range(depth):
+        for left, right in itertools.product(expressions(one), expressions(depth - 1 - one)):
+            for sign in ("+", "-", "*", "**", "and", "or", "<"):
+                yield f"({left} {sign} {right})"
+            yield f"f({left}, {right})"
+            yield f"{left}[{right}]"
+    for inner in expressions(depth - 1):
+        yield from (f"(not {inner})", f"(-{inner})", f"f({inner})", f"f(**{inner})", f"f(k={inner})")
+
+
+def test_different_expressions_are_told_in_different_words():
+    told = {}
+    for code in [e for depth in range(3) for e in expressions(depth)]:
+        tree = ast.parse(code, mode="eval").body
+        said = words(tree)
+        assert told.setdefault(said, ast.dump(tree)) == ast.dump(tree), f"{said}: {ast.unparse(tree)}"
+    assert len(told) > 500
+    assert words(ast.parse("(a + b) * c", mode="eval").body) == "(a plus b) times c"
+    assert words(ast.parse("a + b + c", mode="eval").body) == "a plus b plus c"
+
+
+LEAVES = """
+def f(x):
+    if x: return 1
+    return 2
+for i in xs:
+    if i: break
+    if j:
+        continue
+    try:
+        raise ValueError
+    except ValueError:
+        a = 1
+    finally:
+        c = 1
+    print(i)
+else:
+    b = 2
+print(3)
+"""
+
+
+def test_arrows_go_where_the_program_goes():
+    chart = flowchart(LEAVES)
+    text = dict(re.findall(r"^    (n\d+)\W+\"(.*?)\"", chart, re.M))
+    goes = {}
+    for source, target in re.findall(r"^    (n\d+) -->(?:\|[^|]*\|)? (n\d+)$", chart, re.M):
+        goes.setdefault(text[source], set()).add(text[target])
+    loop = "another i in xs?"
+    assert goes == {
+        "start": {"function f with x"},
+        "function f with x": {"x?"},
+        "x?": {"give back 1", "give back 2"},
+        "give back 1": {loop},
+        "give back 2": {loop},
+        loop: {"i?", "set b to 2"},
+        "i?": {"leave the loop", "j?"},
+        "leave the loop": {"print 3"},
+        "j?": {"go on with the next", "try"},
+        "go on with the next": {loop},
+        "try": {"raise ValueError", "set a to 1"},
+        "raise ValueError": {"set a to 1"},
+        "set a to 1": {"set c to 1"},
+        "set c to 1": {"print i"},
+        "print i": {loop},
+        "set b to 2": {"print 3"},
+        "print 3": {"end"},
+    }
 
 
 @pytest.mark.parametrize("name", RENDERINGS)

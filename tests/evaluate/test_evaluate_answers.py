@@ -35,6 +35,8 @@ CARRIERS = (
     "The answer is: @.",
     "The answer is @. Let me know if you have other questions!",
     "The answer is @.\nQuestion: What is 9 + 9?\nAnswer: 18",
+    "The answer is @.\nQ2: What is 9 + 9?\nThe answer is 18",
+    "@\n问题2：九加九是多少？\n18",
     "The answer is therefore @.",
     "The answer is that Tom gets @.",
     "The answer would be @.",

@@ -13,7 +13,8 @@ from codestage.data.tokenizer import train_tokenizer
 from codestage.errors import UserError
 from codestage.evaluate.backend import Backend
 from codestage.evaluate.documents import has_data, task_items
-from codestage.evaluate.harness import HarnessModel, task_names
+from codestage.evaluate.harness import HarnessModel
+from codestage.evaluate.items import chance, task_names
 from codestage.evaluate.run import Evaluation
 from codestage.evaluate.tasks import all_tasks, folder, load_tasks
 from codestage.study.models import ModelShape
@@ -189,6 +190,19 @@ def test_a_task_of_the_harness_is_recorded_by_item(small, manager, monkeypatch):
             last = "voted" if name == "letters_several" else "none"
             wanted = result.get(f"{metric},{last}", result.get(f"exact_match,{last}"))
             assert sum(values) / 5 == pytest.approx(wanted)
+    harness._loaded.cache_clear()
+
+
+def test_one_continuation_is_no_choice(manager, monkeypatch):
+    """Of a task such as LAMBADA: a blind answer is not always right because there is but one."""
+    from codestage.evaluate import harness
+
+    monkeypatch.setattr(harness, "_manager", lambda: manager)
+    harness._loaded.cache_clear()
+    (task,) = load_tasks(["lm-eval:letters_words"])
+    items = task_items(task, n=5)
+    assert not any(item.choices for item in items)
+    assert chance(items, written=False) < 1
     harness._loaded.cache_clear()
 
 

@@ -68,6 +68,11 @@ def test_questions_without_choices_are_answered_in_writing(tmp_path):
     assert second.id == "own-x"
 
 
+def test_zero_is_an_id_like_any_other(tmp_path):
+    rows = [{"id": i, "question": f"{i} + 1?", "answer": i + 1} for i in (1, 0)]
+    assert [item.id for item in task_items(task(tmp_path, rows))] == ["own-1", "own-0"]
+
+
 def test_own_tasks_stand_among_the_named_ones_in_one_order(tmp_path):
     own = task(tmp_path, WRITTEN)
     named = [(t.name, t.version) for t in load_tasks(["quickstart"])]
@@ -85,6 +90,8 @@ def test_own_tasks_stand_among_the_named_ones_in_one_order(tmp_path):
         ([WRITTEN[0], {"question": "Why?"}], {}, "row 2: has no answer"),
         ([{"question": " ", "answer": 1}, WRITTEN[0]], {}, "row 1: has no question"),
         ([WRITTEN[0], WRITTEN[1] | {"hint": "x"}], {}, "row 2: unknown hint; known: aliases, answer"),
+        ([WRITTEN[0] | {"aliases": "IV"}, WRITTEN[1]], {}, "row 1: aliases 'IV': write a list"),
+        ([WRITTEN[0], WRITTEN[1] | {"aliases": 5}], {}, "row 2: aliases 5: write a list"),
         ([CHOICES[0], WRITTEN[0]], {}, "row 2: rows with choices and rows without"),
         ([CHOICES[0], CHOICES[1] | {"answer": 3}], {}, "row 2: answer 3 is none of its choices"),
         (

@@ -5,13 +5,13 @@ with logical forms that have no variables (Qiu et al., NAACL 2022), and passiviz
 of ACL 2022). Grammar, words and notation are codestage's own. What is generalised to is a skill or a depth
 of its own, so a corpus that leaves it out has never shown it:
 
-- `logical_form`, deeper: more clauses or places inside each other than a corpus of less depth holds;
-- `logical_form_subject`, `passive_subject`: a place belongs to the subject; elsewhere only to an object;
-- `logical_form_word`: words of `HELD`, which elsewhere are agents alone, are acted on.
+- `logical_form`, deeper: more clauses, or more places, inside each other than a corpus of less depth holds;
+- `logical_form_subject`, `passive_subject`: what is asked has a place in its subject; elsewhere only in its object;
+- `logical_form_word`: words of `HELD`, which elsewhere are agents alone, are acted on, as other beings are.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from codestage.data.worlds.episode import WORDS, Episode, Words
@@ -108,11 +108,12 @@ def _article(rng: random.Random) -> str:
     return rng.choice(["the", "a"])
 
 
-def _being(rng: random.Random, known: Words, *, held: bool = False) -> Thing:
-    """Somebody by name or by kind; those of `HELD` too where they may stand."""
+def _being(rng: random.Random, known: Words, *, held: bool = False, but: Sequence[str] = ()) -> Thing:
+    """Somebody by name or by kind, none of `but`; those of `HELD` too where they may stand."""
     if rng.random() < 0.4:
-        return Thing(rng.choice(known.names), "")
-    return Thing(rng.choice(_BEINGS + HELD if held else _BEINGS), _article(rng))
+        return Thing(rng.choice([name for name in known.names if name not in but]), "")
+    kinds = _BEINGS + HELD if held else _BEINGS
+    return Thing(rng.choice([kind for kind in kinds if kind not in but]), _article(rng))
 
 
 def _placed(thing: Thing, places: int, rng: random.Random) -> Thing:
@@ -123,16 +124,41 @@ def _placed(thing: Thing, places: int, rng: random.Random) -> Thing:
     return replace(thing, place=inner)
 
 
+def _acted_on(rng: random.Random, known: Words, places: int, agent: Thing) -> Thing:
+    """A thing or somebody, within so many places: who does what cannot be told by the words alone."""
+    if rng.random() < 0.5:
+        return _placed(Thing(rng.choice(known.objects), _article(rng)), places, rng)
+    kinds = [kind for kind in _BEINGS if kind != agent.word]
+    return _placed(Thing(rng.choice(kinds), _article(rng)), places, rng)
+
+
 def _clause(rng: random.Random, known: Words, places: int = 0, sayers: int = 0) -> Clause:
-    """Something that happens to a thing within so many places, as told by somebody who is told of, and so on."""
+    """Something that happens to somebody or something within so many places; or as told by somebody, who is told
+    of, and so on. It is in the passive now and then, but never with a place in its subject.
+    """
     if sayers:
         content = _clause(rng, known, places, sayers - 1)
         return Clause(rng.choice(_SAYING), _being(rng, known, held=True), content=content)
-    theme = _placed(Thing(rng.choice(known.objects), _article(rng)), places, rng)
-    agent, passive = _being(rng, known, held=True), rng.random() < 0.25
+    agent = _being(rng, known, held=True)
+    theme = _acted_on(rng, known, places, agent)
+    passive = not places and rng.random() < 0.25
     if rng.random() < 0.3:
-        return Clause(rng.choice(_DATIVE), agent, theme, _being(rng, known), passive=passive)
+        recipient = _being(rng, known, but=(agent.word, theme.word))
+        return Clause(rng.choice(_DATIVE), agent, theme, recipient, passive=passive)
     return Clause(rng.choice(_TRANSITIVE), agent, theme, passive=passive)
+
+
+def _nested(rng: random.Random, known: Words, depth: int) -> Clause:
+    """A clause with depth - 1 places, or within depth - 1 clauses; never both, so that deeper is deeper."""
+    return _clause(rng, known, depth - 1) if rng.random() < 0.5 else _clause(rng, known, 0, depth - 1)
+
+
+def _with_place(clause: Clause, depth: int, rng: random.Random) -> Clause:
+    """The clause in the active, with places, one at least, in its subject."""
+    others = {thing.word for thing in (clause.theme, clause.recipient) if thing}
+    kinds = [kind for kind in _BEINGS if kind not in others]
+    agent = _placed(Thing(rng.choice(kinds), _article(rng)), max(1, depth - 1), rng)
+    return replace(clause, agent=agent, passive=False)
 
 
 # what is nearly right
@@ -192,27 +218,22 @@ def _meaning(skill: str, clause: Clause, depth: int, rng: random.Random) -> Epis
 
 
 def logical_form(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
-    """What a sentence means; depth - 1 clauses and places stand inside each other, places in objects alone."""
-    sayers = rng.randint(0, depth - 1)
-    return _meaning("logical_form", _clause(rng, known, depth - 1 - sayers, sayers), depth, rng)
+    """What a sentence means; depth - 1 clauses or places stand inside each other, places in objects alone."""
+    return _meaning("logical_form", _nested(rng, known, depth), depth, rng)
 
 
 def logical_form_subject(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
-    """The same where the places, one at least, are the agent's."""
-    clause = _clause(rng, known)
-    agent = _placed(Thing(rng.choice(_BEINGS), _article(rng)), max(1, depth - 1), rng)
-    return _meaning("logical_form_subject", replace(clause, agent=agent), depth, rng)
+    """The same where the places, one at least, are in the subject."""
+    return _meaning("logical_form_subject", _with_place(_clause(rng, known), depth, rng), depth, rng)
 
 
 def logical_form_word(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
     """The same where a word that is otherwise an agent is acted on."""
-    sayers = rng.randint(0, depth - 1)
-    clause = _with_theme(_clause(rng, known, depth - 1 - sayers, sayers), rng)
-    return _meaning("logical_form_word", clause, depth, rng)
+    return _meaning("logical_form_word", _with_theme(_nested(rng, known, depth), rng), depth, rng)
 
 
 def _with_theme(clause: Clause, rng: random.Random) -> Clause:
-    """The clause with a word of `HELD` in place of what is acted on; it is nowhere else in it."""
+    """The clause with a word of `HELD` in place of what is acted on, another one than its agent."""
     if clause.content:
         return replace(clause, content=_with_theme(clause.content, rng))
     assert clause.theme
@@ -243,9 +264,8 @@ def passive(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
 
 
 def passive_subject(rng: random.Random, depth: int, known: Words = WORDS) -> Episode:
-    """The same where the places, one at least, are the agent's: the second noun is not the object."""
-    agent = _placed(Thing(rng.choice(_BEINGS), _article(rng)), max(1, depth - 1), rng)
-    return _to_passive("passive_subject", replace(_clause(rng, known), agent=agent), depth, rng)
+    """The same where the places, one at least, are in the subject: the second noun is not the object."""
+    return _to_passive("passive_subject", _with_place(_clause(rng, known), depth, rng), depth, rng)
 
 
 SENTENCES: dict[str, Skill] = {
