@@ -13,8 +13,8 @@ from codestage.data.tokenizer import train_tokenizer
 from codestage.errors import UserError
 from codestage.evaluate.backend import Backend
 from codestage.evaluate.documents import has_data, task_items
-from codestage.evaluate.harness import HarnessModel
-from codestage.evaluate.items import chance, task_names
+from codestage.evaluate.harness import HarnessModel, task_names
+from codestage.evaluate.items import chance
 from codestage.evaluate.run import Evaluation
 from codestage.evaluate.tasks import all_tasks, folder, load_tasks
 from codestage.study.models import ModelShape
