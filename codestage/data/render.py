@@ -162,8 +162,8 @@ def _sentence(node: ast.stmt) -> str:
     if isinstance(node, ast.Expr):
         value = node.value
         if isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
-            told = [words(arg, WHOLE if len(value.args) > 1 else 0) for arg in value.args]
-            return f"print {', '.join(told) or 'an empty line'}"
+            printed = [words(arg, WHOLE if len(value.args) > 1 else 0) for arg in value.args]
+            return f"print {', '.join(printed) or 'an empty line'}"
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             return f"note: {' '.join(value.value.split())}"
         return f"do {words(value)}"

@@ -18,6 +18,7 @@ from codestage.engine.asked import evaluation_tasks, modes_after
 from codestage.engine.graph import StageWork, Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
 from codestage.errors import UserError
+from codestage.evaluate.documents import has_data
 from codestage.evaluate.tasks import Task, longest_answer, modes
 from codestage.study.expand import StagePlan, runs
 from codestage.study.load import line_of, load_study
@@ -93,7 +94,7 @@ def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> d
         "evaluation": _evaluation(study, asked, works.values()),
         "minimum_detectable_effect": mde,
         "arm_names": [arm.name for arm in arms],
-        "warnings": _warnings(study, tasks, mde),
+        "warnings": [*_unread(study, study_path, asked), *_warnings(study, tasks, mde)],
     }
 
 
@@ -212,6 +213,20 @@ def _check_paths(study: Study, path: Path) -> None:
         except UserError as error:
             line = line_of(path, ("sources", name))
             raise UserError(f"{path}:{line}: source {name!r}: {error}") from None
+
+
+def _unread(study: Study, path: Path, tasks: Sequence[Task]) -> list[str]:
+    """Of tasks that are on no hub, and whose published files are not in the study's folder."""
+    folder = path.parent / study.evaluate.data if study.evaluate.data else None
+    known = [t for t in tasks if t.harness or "hub" in t.data or has_data(t, folder)]
+    missing = [task for task in tasks if task not in known]
+    if not missing:
+        return []
+    told = "; ".join(f"{task.name} ({', '.join(task.data['files'])})" for task in missing)
+    where = f"{folder} has not what they need" if folder else "name the folder that holds them"
+    return [
+        f"no hub has these tasks, so their published files are read from evaluate.data: {told}; {where}"
+    ]
 
 
 def _warnings(study: Study, tasks: list[dict[str, Any]], mde: Mapping[str, Any] | None) -> list[str]:

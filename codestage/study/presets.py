@@ -5,8 +5,9 @@ A preset is `presets/NAME.yaml`, a study file as a Jinja template. It begins wit
 several, each a study file of its own (`""`: the one named like the preset); `compare: false`, where these are
 of several designs, so that no comparison joins them; `data`, by scale the published files that it reads, and `offered`, those that it
 reads in place of generated ones if their folder is given. What stands under the head sees
-`name`, `scale`, `model`, `data` (the folder of published files, or none) and `held`, the names of what lies
-in that folder; `gguf('PACKAGE')` is the model that an installed package carries.
+`name`, `scale`, `model`, `data` (the folder of published files, or none), `held`, the names of what lies
+in that folder, and `published('FILE')`, where a file of it lies, packed or not; `gguf('PACKAGE')` is the model
+that an installed package carries.
 """
 
 import difflib
@@ -14,6 +15,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -90,11 +92,26 @@ def preset_studies(name: str, *, scale: str | None = None, data: Path | None = N
     render = _Renderer(preset)
     folder = _folder(preset, scale, data, read="data" in render.reads)
     held = sorted(os.listdir(folder)) if folder else []
-    values: dict[str, Any] = {"name": name, "scale": scale, "data": folder, "held": held}
-    if not preset.models:
-        return {preset.files[0]: render(values)}
-    made = zip(preset.files, preset.studies, preset.models, strict=True)
-    return {file: render(values | {"name": study, "model": m}) for file, study, m in made}
+
+    def written(data: str | None) -> dict[str, str]:
+        values = {"scale": scale, "data": data, "held": held, "published": partial(_published, data)}
+        made = zip(preset.files, preset.studies, preset.models or ("",), strict=True)
+        return {file: render(values | {"name": study, "model": m}) for file, study, m in made}
+
+    found = written(folder)
+    if folder and not preset.data.get(scale or "") and found == written(None):
+        raise UserError(f"{name} at scale {scale} reads no published files; leave --data out")
+    return found
+
+
+def _published(folder: str | None, file: str) -> str:
+    """Where a published file lies, packed or not."""
+    return str(_found(Path(folder or ""), file) or Path(folder or "") / file)
+
+
+def _found(folder: Path, file: str) -> Path | None:
+    plain = file.removesuffix(".gz")
+    return next((p for n in (file, plain, f"{plain}.gz") if (p := folder / n).exists()), None)
 
 
 def _scale(preset: Preset, scale: str | None) -> str | None:
@@ -123,7 +140,7 @@ def _folder(preset: Preset, scale: str | None, data: Path | None, *, read: bool)
     if not data.is_dir():
         raise UserError(f"--data {data} is no folder; give the one that holds the published files")
     needed = (*needed, *preset.offered.get(scale or "", ()))
-    if missing := [file for file in needed if not (data / file).exists()]:
+    if missing := [file for file in needed if not _found(data, file)]:
         raise UserError(f"{at} reads {', '.join(missing)}, not in {data}; {where}")
     return str(data.resolve())
 

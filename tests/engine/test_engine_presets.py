@@ -143,6 +143,22 @@ def assert_asked_as_planned(path):
     assert (written > 0) == (planned["written_tokens_at_most"] > 0)
 
 
+def test_a_plan_names_tasks_that_no_hub_has(tmp_path):
+    (text,) = preset_studies("laptop", scale="gpu").values()
+    path = tmp_path / "laptop.yaml"
+    path.write_text(text)
+    (told,) = [w for w in plan(path)["warnings"] if "no hub has these tasks" in w]
+    assert "prontoqa (prontoqa_dev.json)" in told
+    assert "cosqa (cosqa_dev.json)" in told
+    assert "svamp" not in told
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published/cosqa_dev.json").write_text("[]")
+    path.write_text(text.replace("\nevaluate:", "\nevaluate:\n  data: published"))
+    (told,) = [w for w in plan(path)["warnings"] if "no hub has these tasks" in w]
+    assert "cosqa" not in told
+    assert "published has not what they need" in told
+
+
 FIRST = [(n, 0) for n in preset_names() if "smoke" in load_preset(n).scales]
 
 

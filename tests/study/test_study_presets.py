@@ -1,5 +1,6 @@
 """Presets: every one at every scale is a study, scales keep the design, and the designs are those of the papers."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -240,6 +241,25 @@ def test_packages_become_a_source_where_they_lie(tmp_path):
     study = load_study(path)
     assert study.sources["packages"].clean.licences
     assert "packages" in study.stages["pretrain"].options["code-25"].mix
+
+
+def test_published_files_may_be_packed_or_not(tmp_path):
+    preset = load_preset("laptop")
+    for file in preset.data["laptop"]:
+        plain = tmp_path / file.removesuffix(".gz")
+        plain.parent.mkdir(parents=True, exist_ok=True)
+        plain.touch()
+    (text,) = preset_studies("laptop", scale="laptop", data=tmp_path).values()
+    paths = re.findall(r'path: "([^"*]+)"', text)
+    assert len(paths) >= 6
+    assert all(Path(path).exists() for path in paths)
+
+
+def test_a_folder_that_a_scale_does_not_read_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match="zhang2025 at scale laptop reads no published files; leave --data out"
+    ):
+        preset_studies("zhang2025", scale="laptop", data=tmp_path)
 
 
 def test_a_folder_of_any_name_is_found_again(tmp_path):
