@@ -185,6 +185,15 @@ def test_status_and_report_of_nothing_say_so(call, tmp_path):
         assert "nowhere" in err
 
 
+@pytest.mark.parametrize("held", ["{}", "[]", "7", "{", ""])
+def test_a_status_that_is_none_ends_in_words(call, tmp_path, held):
+    (tmp_path / "mine/work").mkdir(parents=True)
+    (tmp_path / "mine/work/status.json").write_text(held)
+    code, _, err = call("status", tmp_path / "mine")
+    assert code == 2
+    assert "no study was run here" in err
+
+
 def test_a_model_larger_than_memory_is_refused_before_anything_is_made(call, study):
     large = "{family: llama, hidden_size: 65536, layers: 80, heads: 64}"
     study.write_text(
@@ -211,9 +220,9 @@ def test_cleaning_is_counted_in_the_sources_ledger(call, study, tmp_path):
     clean = "{min_characters: 10, quality: true, exact_duplicates: true}"
     mine = f"path: mine.jsonl, bad_rows: skip, clean: {clean}}}"
     study.write_text(
-        STUDY.replace("procedural: {form: prose, documents: 300, depth: [1, 1]}}", mine).replace(
-            "4k", "1k"
-        )
+        STUDY.replace("procedural: {form: prose, documents: 300, depth: [1, 1]}}", mine)
+        .replace("warmup_tokens: 1k", "warmup_tokens: 500")
+        .replace("4k", "1k")
     )
     code, out, err = call("mix", study, "--arm", "text/text", "--stage", "pretrain", "--json")
     assert code == 0, err

@@ -128,7 +128,7 @@ def _origins(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _read(path: Path) -> Iterator[Number]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [c for c in NEEDED if c not in (reader.fieldnames or [])]
             if missing:

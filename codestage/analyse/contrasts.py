@@ -104,7 +104,8 @@ def _simple_effects(study: Mapping[str, Any]) -> Iterator[Contrast]:
         for option, arms in by_option.items() if base else ():
             against = f"{option} against {study['options'][stage][0]} at {stage}"
             yield Contrast(
-                f"{option}@{stage}|{told}" if told else f"{option}@{stage}",
+                # an option may be called "code", as the main effect is
+                f"{option}@{stage}|{told}" if told or option == "code" else f"{option}@{stage}",
                 f"{against}, with {told}" if told else against,
                 "simple",
                 _difference(arms, base),

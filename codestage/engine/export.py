@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codestage.engine.shared import open_store
@@ -32,7 +33,7 @@ def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
     store = open_store(folder)
     checkpoint = entry["stages"][last]["steps"][-1]
     model = [store.file("train", checkpoint, name) for name in MODEL_FILES]
-    tokenizer = _tokenizer(store, checkpoint)
+    tokenizer, scores = _tokenizer(store, checkpoint), _scores(folder, run, names[last])
     try:
         to.mkdir(parents=True)
         for path in model:
@@ -41,7 +42,6 @@ def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
         for path in tokenizer.iterdir():
             if path.name != "step.json":
                 shutil.copy2(path, to / path.name)
-        scores = _scores(folder, run, names[last])
         (to / "README.md").write_text(card(study, entry, last, scores), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(to, ignore_errors=True)
@@ -83,9 +83,14 @@ def _tokenizer(store: Store, checkpoint: str) -> Path:
 def _scores(folder: Path, run: str, stage: str) -> list[tuple[str, str, float, int]]:
     """(task, mode, accuracy, items) of the run after the stage."""
     filters = [("run", "=", run), ("stage", "=", stage), ("metric", "=", "acc")]
-    table = pq.read_table(
-        folder / "results" / "items.parquet", columns=["task", "cot", "value"], filters=filters
-    )
+    path = folder / "results" / "items.parquet"
+    try:
+        table = pq.read_table(path, columns=["task", "cot", "value"], filters=filters)
+    except (OSError, pa.ArrowException) as error:
+        told = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: cannot be read ({told}); `codestage run` on the study writes it again"
+        ) from None
     means = table.group_by(["task", "cot"]).aggregate([("value", "mean"), ("value", "count")])
     return [
         (row["task"], row["cot"], row["value_mean"], row["value_count"])

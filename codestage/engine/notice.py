@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from codestage.engine.progress import status
 from codestage.errors import UserError
 
 DESKTOP = "desktop"
@@ -116,8 +117,10 @@ def _told(folder: Path, began: float, said: str | None) -> dict[str, Any] | None
     try:
         if path.stat().st_mtime < began - 2:  # clocks of file servers
             return None
-        told = json.loads(path.read_text())
-    except (OSError, ValueError):
+        told = status(folder)
+    except (OSError, UserError):
+        return None
+    if told["state"] == "running":  # another run's, which is at work there
         return None
     return {key: told[key] for key in ("study", "state", "seconds")} | {"headline": said}
 

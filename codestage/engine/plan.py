@@ -17,6 +17,7 @@ from codestage.data.sources import source_files
 from codestage.engine.asked import evaluation_tasks, modes_after
 from codestage.engine.graph import StageWork, Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
+from codestage.engine.results import code_options
 from codestage.errors import UserError
 from codestage.evaluate.documents import has_data
 from codestage.evaluate.tasks import Task, longest_answer, modes
@@ -94,7 +95,11 @@ def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> d
         "evaluation": _evaluation(study, asked, works.values()),
         "minimum_detectable_effect": mde,
         "arm_names": [arm.name for arm in arms],
-        "warnings": [*_unread(study, study_path, asked), *_warnings(study, tasks, mde)],
+        "warnings": [
+            *_unanswered(study),
+            *_unread(study, study_path, asked),
+            *_warnings(study, tasks, mde),
+        ],
     }
 
 
@@ -213,6 +218,21 @@ def _check_paths(study: Study, path: Path) -> None:
         except UserError as error:
             line = line_of(path, ("sources", name))
             raise UserError(f"{path}:{line}: source {name!r}: {error}") from None
+
+
+def _unanswered(study: Study) -> list[str]:
+    """Of a study that compares nothing about code."""
+    ordered = any(
+        len(option.pieces(stage.lr)) > 1
+        for stage in study.stages.values()
+        for option in stage.options.values()
+    )
+    if ordered or any(code_options(study).values()):
+        return []
+    return [
+        "no stage has an option with code beside its first one, so there is no effect of code to show: code is every "
+        "domain that the first option of a stage does not draw on; write the option without it first"
+    ]
 
 
 def _unread(study: Study, path: Path, tasks: Sequence[Task]) -> list[str]:

@@ -181,9 +181,9 @@ def status(folder: Path) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
-        raise UserError(
-            f"{folder}: no study was run here; start one with `codestage run STUDY`"
-        ) from None
+        answer = {}
+    if not isinstance(answer, dict) or "state" not in answer:
+        raise UserError(f"{folder}: no study was run here; start one with `codestage run STUDY`")
     if answer["state"] == "running" and not _locked(folder):
         answer |= {"state": "stopped", "running": [], "tokens_per_second": 0}
         answer |= {"seconds_left": None, "seconds_left_range": None}

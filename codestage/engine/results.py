@@ -272,12 +272,19 @@ def _study(
         "cost": {
             "tokens_trained": round(sum(s.cost for s in segments.values())),
             "tokens_unshared": unshared,
-            "flops": sum(s.cost for s in segments.values())
-            * train_flops_per_token(shape, next(iter(study.stages.values())).seq_len),
+            "flops": flops(works, shape),
             "train_seconds": round(sum(store.record(s)["seconds"] for s in segments.values()), 1),
         },
         "written": time.strftime("%Y-%m-%d"),
     }
+
+
+def flops(works: Mapping[str, list[StageWork]], shape: ModelShape) -> float:
+    """Of all training, what is shared once; each stage by its own rows."""
+    trained = {
+        s.hash: (s, w.stage.seq_len) for stages in works.values() for w in stages for s in w.segments
+    }
+    return sum(s.cost * train_flops_per_token(shape, length) for s, length in trained.values())
 
 
 def _told_orders(study: Study) -> dict[str, Any]:

@@ -135,6 +135,7 @@ class Workshop:
         import torch
 
         from codestage.evaluate.backend import Backend
+        from codestage.evaluate.records import CHECKPOINT_SCHEMA
         from codestage.evaluate.run import Evaluation, kept
         from codestage.evaluate.sandbox import Sandbox
         from codestage.evaluate.tasks import tasks_of
@@ -154,7 +155,7 @@ class Workshop:
             sandbox=lambda: Sandbox(sandbox),
         )
         parts = evaluation.parts(items, step.config["cot"])
-        tables = []
+        tables = [CHECKPOINT_SCHEMA.empty_table()]  # after a stage that no mode asks about
         for name, make in parts:
             if self.should_stop():
                 raise Interrupted

@@ -84,7 +84,8 @@ def compose(found: Entry) -> Document:
     rows = _main(found)
     studies = [str(s["label"]) for s in found["studies"]]
     top = [r for r in rows if r["level"] == "overall"] or [r for r in rows if r["level"] == "domain"]
-    sentences = [_sentence(r, found) for r in top if r["family"] in _stages(rows)][:4]
+    top = [r for r in top if r["family"] in _stages(rows)]
+    sentences = [_sentence(r, found) for r in top][:4]
     hero = _study_chart("by-study", "Each study's effects of code", top, found) if top else None
     sections = [
         _levels(rows, found),

@@ -245,12 +245,12 @@ def _margin(view: View) -> str:
 def earlier(view: View) -> Section | None:
     """What code did to the model at the end of its own stage, before any later one."""
     charts = []
-    for stage in view.records.stages[:-1]:
+    for i, stage in enumerate(view.records.stages[:-1]):
         before = replace(view, stage=stage)
         effects = [e for e in before.effects(stage) if e.level != "task"]
         if effects:
             title = f"Right after {stage}, before any later stage: {question(stage)}"
-            charts.append(_rows_chart(before, f"after-{stage}", title, effects))
+            charts.append(_rows_chart(before, f"after-{i}", title, effects))
     if not charts:
         return None
     said = (

@@ -68,9 +68,10 @@ def count(value: float | None) -> str:
     """`1,234`; from ten thousand on `12.3k`, `4.56M`, `7.8B`."""
     if value is None:
         return DASH
+    near = float(f"{value:.3g}")  # as it is shown: 999,999 is 1M
     for limit, sign in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / (1e3 if sign == 'k' else limit):.3g}{sign}"
+        if abs(value) >= limit or abs(near) >= limit > 1e4:
+            return f"{near / (1e3 if sign == 'k' else limit):.3g}{sign}"
     return f"{value:,.0f}"
 
 

@@ -135,6 +135,12 @@ class LRSpec(Model):
     final: float = Field(0.0, ge=0, le=1, description="share of the peak at the end")
 
 
+OPTION_NAME, STAGE_NAME = r"^\w[\w .+%=-]*$", r"^\w[\w .-]*$"
+"""Names of arms are made of them, with `/`, `@` and `#` between."""
+FAMILIES = ("interaction", "simple", "schedule", "control", "budget", "cot", "transfer")
+"""What the report calls kinds of effects that are no stage's, so no stage can be called that."""
+
+
 class OptionSpec(Model):
     """One way to fill a stage: a mixture, phases, or a curve from one mixture to another."""
 
@@ -220,7 +226,7 @@ class StageSpec(Model):
         (),
         description="shorter budgets: arms that branch from the run of all tokens and decay by themselves",
     )
-    options: dict[str, OptionSpec] = Field(
+    options: dict[Annotated[str, Field(pattern=OPTION_NAME)], OptionSpec] = Field(
         min_length=1, description="the ways to fill it that are compared; the first is the base"
     )
     seq_len: int = Field(512, ge=8, description="tokens a row")
@@ -248,6 +254,11 @@ class StageSpec(Model):
                 f"batch_tokens {self.batch_tokens}"
             )
         self._check_budgets()
+        if self.lr.warmup_tokens > self.trunk(self.tokens):
+            raise ValueError(
+                f"the warm-up of {self.lr.warmup_tokens:,} tokens is not over when the learning rate of a stage of "
+                f"{self.tokens:,} tokens falls or the stage ends; lower warmup_tokens, or raise tokens"
+            )
         if self.lr.schedule != "wsd" and any(o.curve == "cooldown-only" for o in self.options.values()):
             raise ValueError("curve cooldown-only needs lr: {schedule: wsd}, which has a cooldown")
         return self
@@ -295,7 +306,9 @@ class EvaluateSpec(Model):
         default_factory=dict, description="name -> questions of your own"
     )
     cot: tuple[Literal["off", "supplied", "generated"], ...] = Field(
-        ("off",), description="no reasoning, reasoning supplied, or reasoning written by the model"
+        ("off",),
+        min_length=1,
+        description="no reasoning, reasoning supplied, or reasoning written by the model",
     )
     items: Annotated[int, Field(ge=2)] | None = Field(
         None, description="at most so many a task; default all"
@@ -339,9 +352,19 @@ class Study(Model):
     tokenizer: TokenizerSpec = Field(description="one for all arms")
     seeds: Seeds = Field(min_length=1, description="how many, counted from 0, or which")
     sources: dict[str, SourceSpec] = Field(min_length=1, description="name -> where documents come from")
-    stages: dict[str, StageSpec] = Field(min_length=1, description="name -> stage, in order")
+    stages: dict[Annotated[str, Field(pattern=STAGE_NAME)], StageSpec] = Field(
+        min_length=1, description="name -> stage, in order"
+    )
     controls: tuple[Literal[CONTROLS], ...] = Field(  # type: ignore[valid-type]
         (), description="further arms that make contrasts readable"
     )
     validation: ValidationSpec | None = Field(None, description="watch the loss on held-out rows")
     evaluate: EvaluateSpec = Field(description="what every checkpoint is asked")
+
+    @model_validator(mode="after")
+    def _names(self) -> "Study":
+        if taken := [name for name in self.stages if name in FAMILIES]:
+            raise ValueError(
+                f"a stage cannot be called {taken[0]!r}, which is a kind of effect in the report; take another name"
+            )
+        return self

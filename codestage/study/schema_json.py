@@ -6,7 +6,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 
-from codestage.study.schema import KINDS, Study
+from codestage.study.schema import FAMILIES, KINDS, Study
 
 
 class _Plain(GenerateJsonSchema):
@@ -27,6 +27,13 @@ def json_schema() -> dict[str, Any]:
     parts["OptionSpec"]["properties"].pop("weights")  # computed, never written
     parts["StageSpec"]["required"].remove("kind")
     stages, stage = schema["properties"]["stages"], {"$ref": "#/$defs/StageSpec"}
+    for named in (
+        parts["StageSpec"]["properties"]["options"],
+        parts["EvaluateSpec"]["properties"]["tasks"],
+    ):
+        named["additionalProperties"] = False  # a name that is no name
+    (name,) = stages.pop("patternProperties")
+    stages["propertyNames"] = {"pattern": name, "not": {"enum": list(FAMILIES)}}
     stages["properties"] = dict.fromkeys(KINDS, stage)
     stages["additionalProperties"] = {"allOf": [stage, {"required": ["kind"]}]}
     return (

@@ -39,6 +39,8 @@ def parse_seeds(value: Any) -> Any:
         return tuple(range(value))
     if not isinstance(value, list | tuple):
         raise ValueError("seeds are a number from 1 to 10,000, or a list such as [0, 1, 2]")
+    if len(set(map(str, value))) < len(value):
+        raise ValueError("a seed stands twice; each makes one run of an arm")
     return value
 
 
@@ -76,4 +78,6 @@ Mix = dict[str, Share]
 class Model(BaseModel):
     """Base of all parts of the study file: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
+    )

@@ -104,6 +104,26 @@ def test_a_study_of_one_stage_compares_every_option_with_the_first():
     assert found["code@tune"] == {"uniform": 0.5, "increase": 0.5, "text": -1.0}
 
 
+def test_an_option_may_be_called_as_the_main_effect_is():
+    options = ["text", "code", "mixed"]
+    told = {
+        "stages": ["pretrain"],
+        "options": {"pretrain": options},
+        "code_options": {"pretrain": options[1:]},
+        "schedules": {"pretrain": dict.fromkeys(options, "mix")},
+        "tasks": [],
+        "arms": [
+            {"name": o, "role": "grid", "control": None, "against": None, "factors": {"pretrain": o},
+             "tokens": {"pretrain": 1}}
+            for o in options
+        ],
+    }  # fmt: skip
+    found = {c.name: c for c in contrasts(told)}
+    families = [c.family for c in found.values()]
+    assert (families.count("pretrain"), families.count("simple")) == (1, 2)
+    assert found["code@pretrain"].weights == {"code": 0.5, "mixed": 0.5, "text": -1.0}
+
+
 def test_verdicts_are_those_of_the_corrected_tests():
     row = {"p_adjusted": 0.2, "estimate": 1.0, "family": "transfer"}
     assert verdict(row | {"p_adjusted": 0.04}, 0.01, 0.01) == "up"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import needs_smollm2
+from conftest import TINY, needs_smollm2
 
 from codestage.data.mixture import RowCounts
 from codestage.engine.graph import Supply, training_steps
@@ -157,6 +157,18 @@ def test_a_plan_names_tasks_that_no_hub_has(tmp_path):
     (told,) = [w for w in plan(path)["warnings"] if "no hub has these tasks" in w]
     assert "cosqa" not in told
     assert "published has not what they need" in told
+
+
+def test_a_plan_says_that_nothing_about_code_is_compared(tmp_path):
+    """Both options draw on both domains, so neither is the one without."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    assert not [w for w in plan(path)["warnings"] if "no effect of code" in w]
+    mixed = TINY.replace("{prose: 1}", "{prose: 9, programs: 1}").replace(
+        "{chat: 1}", "{chat: 9, code_chat: 1}"
+    )
+    path.write_text(mixed.replace("controls: [token-matched, additive]\n", ""))
+    assert [w for w in plan(path)["warnings"] if "no effect of code" in w]
 
 
 FIRST = [(n, 0) for n in preset_names() if "smoke" in load_preset(n).scales]

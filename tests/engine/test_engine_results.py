@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from codestage.engine import results
+from codestage.study.models import shape, train_flops_per_token
+from codestage.study.schema import ModelSpec
 
 
 @pytest.fixture
@@ -31,3 +33,19 @@ def test_held_out_losses_of_an_earlier_study_go(tmp_path):
     results.write_records(SimpleNamespace(validation=None), [], {}, {}, store, {}, None)
     assert not left.exists()
     assert (tmp_path / "results" / "curves.parquet").exists()
+
+
+def test_operations_are_those_of_each_stages_own_rows():
+    size = shape(ModelSpec.model_validate({"family": "llama", "size": "400k"}), 1024)
+    shared = SimpleNamespace(hash="a", cost=1000.0)
+    long, short = SimpleNamespace(seq_len=2048), SimpleNamespace(seq_len=256)
+    works = {
+        f"{arm}#0": [
+            SimpleNamespace(stage=long, segments=[shared]),
+            SimpleNamespace(stage=short, segments=[SimpleNamespace(hash=arm, cost=500.0)]),
+        ]
+        for arm in ("text", "code")
+    }
+    each = [train_flops_per_token(size, length) for length in (2048, 256)]
+    assert results.flops(works, size) == pytest.approx(1000 * each[0] + 2 * 500 * each[1])
+    assert each[0] > 1.2 * each[1]

@@ -290,6 +290,16 @@ def test_a_run_is_exported_with_a_card_that_says_how_it_came_to_be(finished, tmp
         assert refused.returncode == 2
         assert not (tmp_path / "never").exists()
     assert export("--run", "text/text#0", "--to", str(out)).returncode == 2
+    items = finished / "tiny" / "results" / "items.parquet"
+    held = items.read_bytes()
+    try:
+        items.write_bytes(held[: len(held) // 2])
+        cut = export("--run", "text/text#0", "--to", str(tmp_path / "cut"))
+    finally:
+        items.write_bytes(held)
+    assert cut.returncode == 2
+    assert "items.parquet: cannot be read" in cut.stderr
+    assert not (tmp_path / "cut").exists()
 
 
 def test_json_progress_is_one_object_a_line(finished, tmp_path):

@@ -107,3 +107,13 @@ def test_the_command_shows_the_means_or_all_as_json(compared, tmp_path):
     assert [s["label"] for s in json.loads(told.output)["studies"]] == [
         s["label"] for s in found["studies"]
     ]
+
+
+def test_studies_that_share_controls_alone_have_a_page_without_an_answer(compared):
+    _, found, _ = compared
+    left = copy.deepcopy(found)
+    for row in left["effects"]:
+        row["family"] = "control"
+    document = compose(left)
+    assert not document.answer
+    assert document.sections

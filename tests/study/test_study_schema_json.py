@@ -60,6 +60,10 @@ WRONG = {
     "no share": ("{prose: 1}", "{prose: much}"),
     "unknown control": ("[token-matched,", "[token-match,"),
     "kind unknown": ("  pretrain:\n", "  before:\n"),
+    "stage with a slash": ("  tune:\n", "  tune/late:\n    kind: tune\n"),
+    "stage called like an effect": ("  tune:\n", "  cot:\n    kind: tune\n"),
+    "option with an at": ("text+code: ", "text@code: "),
+    "no mode": ("cot: [off]", "cot: []"),
 }
 
 
