@@ -255,7 +255,7 @@ def _study(
             "parameters_without_embeddings": parameters(shape, embeddings=False),
             "precision": shape.precision,
             "vocab_size": shape.vocab_size,
-            "pretrained": study.model.path or (study.model.hub.id if study.model.hub else None),
+            "pretrained": _pretrained(study),
         },
         "chat_template": study.tokenizer.chat_template,
         "training": {
@@ -285,6 +285,13 @@ def flops(works: Mapping[str, list[StageWork]], shape: ModelShape) -> float:
         s.hash: (s, w.stage.seq_len) for stages in works.values() for w in stages for s in w.segments
     }
     return sum(s.cost * train_flops_per_token(shape, length) for s, length in trained.values())
+
+
+def _pretrained(study: Study) -> str | None:
+    """What training began with, as people call it: a report tells nobody where a file lies."""
+    if study.model.path:
+        return Path(study.model.path).name
+    return study.model.hub.id if study.model.hub else None
 
 
 def _told_orders(study: Study) -> dict[str, Any]:
