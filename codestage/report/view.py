@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codestage.report.records import Effect, Mean, Records
-from codestage.study.schema import FAMILIES
+from codestage.study.schema import KINDS_OF_EFFECT
 
 CONTINUOUS = ("bpb", "prob")
 
@@ -84,7 +84,7 @@ class View:
     @property
     def stage_families(self) -> list[str]:
         """Families that ask what code did at one stage, in file order."""
-        return [family for family in self._families if family not in FAMILIES]
+        return [family for family in self._families if family not in KINDS_OF_EFFECT]
 
     @property
     def families(self) -> list[str]:

@@ -137,7 +137,7 @@ class LRSpec(Model):
 
 OPTION_NAME, STAGE_NAME = r"^\w[\w .+%=-]*$", r"^\w[\w .-]*$"
 """Names of arms are made of them, with `/`, `@` and `#` between."""
-FAMILIES = ("interaction", "simple", "schedule", "control", "budget", "cot", "transfer")
+KINDS_OF_EFFECT = ("interaction", "simple", "schedule", "control", "budget", "cot", "transfer")
 """What the report calls kinds of effects that are no stage's, so no stage can be called that."""
 
 
@@ -363,7 +363,7 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _names(self) -> "Study":
-        if taken := [name for name in self.stages if name in FAMILIES]:
+        if taken := [name for name in self.stages if name in KINDS_OF_EFFECT]:
             raise ValueError(
                 f"a stage cannot be called {taken[0]!r}, which is a kind of effect in the report; take another name"
             )

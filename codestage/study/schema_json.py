@@ -6,7 +6,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 
-from codestage.study.schema import FAMILIES, KINDS, Study
+from codestage.study.schema import KINDS, KINDS_OF_EFFECT, Study
 
 
 class _Plain(GenerateJsonSchema):
@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     ):
         named["additionalProperties"] = False  # a name that is no name
     (name,) = stages.pop("patternProperties")
-    stages["propertyNames"] = {"pattern": name, "not": {"enum": list(FAMILIES)}}
+    stages["propertyNames"] = {"pattern": name, "not": {"enum": list(KINDS_OF_EFFECT)}}
     stages["properties"] = dict.fromkeys(KINDS, stage)
     stages["additionalProperties"] = {"allOf": [stage, {"required": ["kind"]}]}
     return (
