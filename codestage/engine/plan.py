@@ -113,7 +113,12 @@ def _evaluation(
     study: Study, tasks: Sequence[Task], works: Iterable[Sequence[StageWork]]
 ) -> dict[str, int]:
     """What the models are asked: an item in a mode is a question. Items that are not counted yet are left out."""
-    last_of = {w.segments[-1].hash: w is stages[-1] for stages in works for w in stages}
+    last_of: dict[tuple[str, str], bool] = {}
+    for stages in works:
+        own = ""  # an arm that is matched to prepared data will be another one than the option it stands for here
+        for work in stages:
+            own = work.run.name if work.stage.matched else own
+            last_of[work.segments[-1].hash, own] = work is stages[-1]
     questions = tokens = 0
     for last, times in Counter(last_of.values()).items():
         for task in tasks:
