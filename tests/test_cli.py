@@ -115,6 +115,24 @@ WRONG = {
     "not YAML": ("seeds: 2", "seeds: [2", "tiny.yaml"),
     "duplicate key": ("seeds: 2", "seeds: 2\nseeds: 3", "seeds"),
     "heads do not divide": ("heads: 2", "heads: 3", "heads"),
+    "a dose named with @": ("text+code: {mix", "code@25: {mix", "stages.pretrain.options"),
+    "a slash in an option": ("text+code: {mix", "text/code: {mix", "stages.pretrain.options"),
+    "a slash in a stage": ("  tune:", "  mid/tune:\n    kind: tune", "stages"),
+    "markup in a stage": ("  tune:", "  'x<img>':\n    kind: tune", "stages"),
+    "a stage called like an effect": ("  tune:", "  cot:\n    kind: tune", "cannot be called 'cot'"),
+    "no mode": ("cot: [off]", "cot: []", "evaluate.cot"),
+    "an infinite rate": ("batch_tokens: 512", "batch_tokens: 512\n    optimizer: {lr: .inf}", "finite"),
+    "an infinite clip": (
+        "batch_tokens: 512",
+        "batch_tokens: 512\n    optimizer: {clip: .inf}",
+        "finite",
+    ),
+    "a seed twice": ("seeds: 2", "seeds: [0, 0]", "a seed stands twice"),
+    "a warm-up longer than its stage": (
+        "warmup_tokens: 1k",
+        "warmup_tokens: 2M",
+        "the warm-up of 2,000,000",
+    ),
 }
 
 

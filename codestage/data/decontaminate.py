@@ -59,12 +59,14 @@ class Index:
             else:
                 for gram in set(_runs(words, signs * GRAM)):
                     grams.setdefault(gram, []).append(name)
-        found = {names[0] for names in grams.values() if len(names) == 1}
-        for name in {name for names in grams.values() for name in names} - found:
-            self._probes.setdefault(split[name][:PROBE], []).append((name, split[name]))
+        without_own = {name for names in grams.values() for name in names}
         for gram, names in grams.items():
             if len(names) == 1:
                 self._probes.setdefault(gram, []).append((names[0], gram))
+                without_own.discard(names[0])
+        for name, words in split.items():  # in their order: a ledger lists them in that of the probes
+            if name in without_own:
+                self._probes.setdefault(words[:PROBE], []).append((name, words))
         self._lengths = sorted({len(probe) for probe in self._probes})
         self._near = _Shingles(split)
 
