@@ -51,7 +51,9 @@ def test_items_that_have_no_words_of_their_own_are_found_whole():
     for name, text in items.items():
         exact, _ = index.find(f"some words before {text} and after")
         assert name in exact
-    assert index.find(items["0123"])[0] == ("0123", "twin"), "in the order of the items, in every process"
+    assert index.find(items["0123"])[0] == ("0123", "twin"), (
+        "in the order of the items, in every process"
+    )
     assert index.find(" ".join(parts[i] for i in (0, 2))) == ((), ())
 
 
