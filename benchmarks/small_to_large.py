@@ -2,7 +2,8 @@
 
 A score is taken as point + seed + item + their pairs + run + rest, of 3 seeds and 150 items unless told. Printed: how often a flat
 truth is called anything else; how often 95 % intervals hold a known best dose, best share, cost at twice the tokens, and share of pairs
-decided alike; and what happens where runs differ by three times as much at the highest dose, which the analysis does not know.
+decided alike; the same of arms tuned from few checkpoints, where that is known and where it is not; and what happens where runs differ by
+three times as much at the highest dose, which the analysis does not know.
 
     python benchmarks/small_to_large.py [--studies N]
 """
@@ -18,7 +19,7 @@ from codestage.analyse.bootstrap import Resamples
 from codestage.analyse.laws import LAWS, leave_out
 from codestage.analyse.meta import welch
 from codestage.analyse.power_law import fit
-from codestage.analyse.profile import Profile, Profiles
+from codestage.analyse.profile import Profile, Profiles, lineage
 
 
 def profile(
@@ -108,6 +109,29 @@ def differing(n: int, studies: int, seeds: int) -> float:
     return wrong / n
 
 
+def few_checkpoints(n: int, known: bool) -> dict[str, float]:
+    """Twelve arms tuned from four pre-trainings whose luck is thrice that of tunings: differences of 0 held."""
+    arms = [
+        {"factors": {"pretrain": str(i), "tune": str(j)}, "tokens": {"pretrain": 1, "tune": 1}}
+        for i in range(4)
+        for j in range(3)
+    ]
+    levels = lineage(arms, [[i] for i in range(12)]) if known else ()
+    held = {"arms of two": 0, "arms of one": 0, "means of two": 0}
+    for key in range(n):
+        rng = np.random.default_rng(key)
+        luck = rng.normal(0, 2, (4, 3)).repeat(3, axis=0) + rng.normal(0, 0.7, (12, 3))
+        scores = luck[:, :, None] + rng.normal(0, 10, (12, 3, 60))
+        found = Profiles({"t": scores}, {"t": 0}, lineage=levels, draws=512, seed=key).of(["t"])
+        assert found is not None
+        a, draws = found.draws[:3], found.draws
+        gaps = (draws[0] - draws[11], a[0] - a[2], a.mean(axis=0) - draws[9:].mean(axis=0))
+        for name, gap in zip(held, gaps, strict=True):
+            low, high = np.quantile(gap, [0.025, 0.975])
+            held[name] += int(low <= 0 <= high)
+    return {name: count / n for name, count in held.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000, help="simulated studies for each number")
@@ -125,6 +149,9 @@ def main() -> None:
         rows[f"cost at twice the tokens held, {budgets} budgets"] = next_budget(max(1, n // 2), budgets)
     for gap in (3.0, 1.0):
         rows[f"decision accuracy held, arms {gap:g} points apart"] = decided(max(1, n // 2), gap)
+    for known in (True, False):
+        told = "known" if known else "not known"
+        rows[f"differences held, four checkpoints tuned thrice, {told}"] = few_checkpoints(n, known)
     for studies, seeds in ((3, 3), (6, 3), (6, 5)):
         rows[f"equal studies said to differ, {studies} of {seeds} seeds"] = differing(n, studies, seeds)
     print(json.dumps(rows))

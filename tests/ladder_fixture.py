@@ -88,8 +88,11 @@ def runs(told, *, doses=None, odd=""):
     return found
 
 
-def made(told, truth, *, run_sd=0.01, key=0, doses=None, odd="", metrics=("acc", "bpb")):
-    """Records whose mean scores are `truth(metric, task, dose, tune dose, tokens)`: shares, or bits."""
+def made(told, truth, *, run_sd=0.01, trained_sd=0.0, key=0, doses=None, odd="", metrics=("acc", "bpb")):
+    """Records whose mean scores are `truth(metric, task, dose, tune dose, tokens)`: shares, or bits.
+
+    Chance of runs: `run_sd` of each arm, `trained_sd` of each pre-training, whatever its budget and its tunings.
+    """
     rng = np.random.default_rng(key)
     shares = DOSES if doses is None else doses
     arms, seeds = told["arms"], told["seeds"]
@@ -100,10 +103,16 @@ def made(told, truth, *, run_sd=0.01, key=0, doses=None, odd="", metrics=("acc",
         hard = rng.normal(0, 0.15, n)
         shared = rng.uniform(0, 1, (len(seeds), n))
         values = np.empty((len(arms), len(seeds), n))
+        trained = {
+            o: rng.normal(0, trained_sd, len(seeds)) if trained_sd else np.zeros(len(seeds))
+            for o in told["options"]["pretrain"]
+        }
         for i, arm in enumerate(arms):
             a, b = (arm["factors"][s].removesuffix(odd) if odd else arm["factors"][s] for s in WHOLE)
             mean = truth(metric, plain, shares[a], TUNE[b], arm["tokens"]["pretrain"])
-            luck = rng.normal(0, run_sd, len(seeds))[:, None]
+            luck = (
+                rng.normal(0, run_sd, len(seeds))[:, None] + trained[arm["factors"]["pretrain"]][:, None]
+            )
             if metric == "bpb":
                 values[i] = mean + luck + hard + rng.normal(0, 0.05, (len(seeds), n))
             else:

@@ -23,7 +23,7 @@ from codestage.analyse.agreement import (
 )
 from codestage.analyse.effects import holm
 from codestage.analyse.meta import regression, spread, together, welch
-from codestage.analyse.profile import Profile, Profiles, point_scores
+from codestage.analyse.profile import Profile, Profiles, lineage, point_scores
 from codestage.analyse.records import Records, read_records
 from codestage.analyse.scales import ALPHA, SCALE, levels, places, six
 from codestage.errors import UserError
@@ -301,7 +301,14 @@ def _profiles(
     }
     bound = None if metric == "bpb" else 100.0
     numbers = {n: i for i, n in enumerate(tasks)}
-    return Profiles(scores, numbers, bound=bound, draws=draws, seed=seed)
+    return Profiles(
+        scores,
+        numbers,
+        lineage=lineage(records.study["arms"], points),
+        bound=bound,
+        draws=draws,
+        seed=seed,
+    )
 
 
 def _modes(studies: Sequence[Study]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from codestage.analyse.profile import Profile, Profiles, point_scores
+from codestage.analyse.profile import Profile, Profiles, lineage, point_scores
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, SCALE, levels, places, six
 from codestage.analyse.scaling import budgets
@@ -177,6 +177,7 @@ def _decision_rows(
     last = records.study["stages"][-1]
     arms = [[i] for i, _ in pairs] + [[j] for _, j in pairs]
     numbers = {str(t["name"]): i for i, t in enumerate(records.study["tasks"])}
+    shared_by = lineage(records.study["arms"], arms)
     profiles = {}
     for metric in SCALE:
         scores = {
@@ -184,7 +185,9 @@ def _decision_rows(
             for n in records.tasks(last, cot, metric)
         }
         bound = None if metric == "bpb" else 100.0
-        profiles[metric] = Profiles(scores, numbers, bound=bound, draws=draws, seed=seed)
+        profiles[metric] = Profiles(
+            scores, numbers, lineage=shared_by, bound=bound, draws=draws, seed=seed
+        )
     n, rows = len(pairs), []
     for metric, target in PREDICTIONS:
         shared = [t for t in profiles[target].tasks if t in profiles[metric].tasks]

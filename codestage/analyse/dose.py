@@ -14,7 +14,7 @@ from scipy import optimize
 
 from codestage.analyse.bootstrap import DRAWS
 from codestage.analyse.effects import holm
-from codestage.analyse.profile import Profile, Profiles, point_scores
+from codestage.analyse.profile import Profile, Profiles, lineage, point_scores
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, MARGINS, SCALE, UNITS, levels, places, six
 
@@ -119,7 +119,8 @@ def _rows(
         for n in names
     }
     bound = None if metric == "bpb" else 100.0
-    profiles = Profiles(scores, numbers, bound=bound, draws=draws, seed=seed)
+    shared_by = lineage(records.study["arms"], [d.arms for d in doses])
+    profiles = Profiles(scores, numbers, lineage=shared_by, bound=bound, draws=draws, seed=seed)
     found = []
     for level, name, members in levels(records, names):
         profile = profiles.of(members)

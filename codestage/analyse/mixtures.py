@@ -17,7 +17,7 @@ import numpy as np
 
 from codestage.analyse.dose import drawn_shares
 from codestage.analyse.laws import LAWS, leave_out
-from codestage.analyse.profile import Profile, Profiles, point_scores
+from codestage.analyse.profile import Profile, Profiles, lineage, point_scores
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, MARGINS, SCALE, levels, six
 
@@ -92,7 +92,8 @@ def mixture_laws(records: Records, *, draws: int = DRAWS, seed: int = 0) -> Row 
     scores = {n: point_scores(records.scores[last, "off", n, metric], tried.arms) for n in names}
     costs = scores if metric == "bpb" else {n: 1 - s for n, s in scores.items()}
     bound = None if metric == "bpb" else 1.0
-    profiles = Profiles(costs, numbers, bound=bound, draws=draws, seed=seed)
+    shared_by = lineage(records.study["arms"], tried.arms)
+    profiles = Profiles(costs, numbers, lineage=shared_by, bound=bound, draws=draws, seed=seed)
     search = _Search(tried, features, _candidates(tried), draws, seed)
     rows = []
     for level, name, members in levels(records, names):

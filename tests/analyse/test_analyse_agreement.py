@@ -195,6 +195,20 @@ def test_the_regression_on_size_is_weighted_least_squares():
     assert found.q == pytest.approx(5, rel=1e-4)
 
 
+def tuned_alone(metric, task, dose, tuned, tokens):
+    return 1.0 - 0.03 * (tuned > 0)
+
+
+def test_what_tuning_does_is_resolved_however_lucky_the_pre_trainings_were():
+    """Arms of one checkpoint differ by their tuning's luck alone; those of several, by theirs too."""
+    told = study(budgets=(1_000_000,), items=40)
+    records = made(told, tuned_alone, run_sd=0.004, trained_sd=0.1, key=3, metrics=("bpb",))
+    (row,) = [r for r in decisions(records, draws=256) if r["level"] == "overall"]
+    # Five pairs of one checkpoint; without luck's strata hardly any pair is resolved.
+    assert row["resolved"]["pairs"] >= 5
+    assert row["resolved"]["estimate"] == 1
+
+
 def test_an_effects_standard_error_and_freedom_are_read_off_its_row():
     for df in (2.0, 4.5, 300.0):
         half, found = stats.t.isf(0.025, df) * 1.7, stats.t.isf(0.025, df) + stats.t.ppf(0.8, df)
@@ -208,9 +222,11 @@ def test_an_effects_standard_error_and_freedom_are_read_off_its_row():
     assert meta.spread(row) == pytest.approx((1.0, 4.0), rel=1e-6)
 
 
-def finished(folder, *, family="llama", parameters=500_000, key=0, truth=peaked, odd="", **options):
+def finished(
+    folder, *, family="llama", parameters=500_000, key=0, truth=peaked, odd="", luck=None, **options
+):
     told = study(items=60, odd=odd, model={"family": family, "parameters": parameters}, **options)
-    records = made(told, truth, key=key, odd=odd)
+    records = made(told, truth, key=key, odd=odd, **(luck or {}))
     write(folder, records)
     rows = [
         row
@@ -258,6 +274,21 @@ def test_studies_are_compared_by_question_order_and_decision(four):
     assert {d["of"] for d in decided} == {"qwen 8M"}
     assert {d["study"] for d in decided} == {"llama 500k", "llama 2M", "qwen 2M"}
     json.dumps(found, allow_nan=False)
+
+
+def test_compared_studies_know_which_arms_share_a_checkpoint(tmp_path):
+    lucky = {"run_sd": 0.004, "trained_sd": 0.1}
+    folders = [
+        finished(tmp_path / str(n), parameters=n, key=n + 1, truth=tuned_alone, luck=lucky)
+        for n in (500_000, 2_000_000)
+    ]
+    found = compare(folders, draws=256)
+    (row,) = [
+        d
+        for d in found["decisions"]
+        if (d["deciding"], d["level"], d["metric"], d["target"]) == ("arms", "overall", "bpb", "bpb")
+    ]
+    assert row["resolved"]["pairs"] >= 5
 
 
 def test_a_family_that_is_different_is_found(tmp_path):

@@ -19,7 +19,7 @@ from codestage.analyse.dose import (
     monotone,
     stage_doses,
 )
-from codestage.analyse.profile import Profiles, point_scores
+from codestage.analyse.profile import Profiles
 
 X = np.array([0.0, 0.125, 0.25, 0.375, 0.5])
 
@@ -31,51 +31,6 @@ def profile(truth, *, seeds=3, key=0, items=120, sd=0.8, draws=256):
     scores = scores + rng.normal(0, 1, (1, seeds, 1)) + rng.normal(0, 5, (k, 1, items))
     scores = scores + rng.normal(0, sd, (k, seeds, 1)) + rng.normal(0, 20, (k, seeds, items))
     return Profiles({"t": scores}, {"t": 0}, draws=draws, seed=key).of(["t"]), scores
-
-
-def test_seeds_variance_is_that_of_the_two_way_analysis_of_variance():
-    """Without items' own part, the F of any difference is that of points and seeds as factors."""
-    rng = np.random.default_rng(1)
-    table = rng.normal(0, 1, (4, 3)) + rng.normal(0, 2, 3)
-    found = Profiles({"t": np.repeat(table[:, :, None], 50, axis=2)}, {"t": 0}, draws=64).of(["t"])
-    point, seed = np.indices(table.shape).reshape(2, -1)
-    design = np.column_stack([np.ones(12), np.eye(4)[point][:, 1:], np.eye(3)[seed][:, 1:]])
-    wanted = sm.OLS(table.ravel(), design).fit()
-    assert found.estimates[1:] == pytest.approx(wanted.params[1:4])
-    assert found.covariance == pytest.approx(wanted.cov_params()[1:4, 1:4])
-    f = found.estimates[1:] @ np.linalg.solve(found.covariance, found.estimates[1:]) / 3
-    assert found.p_f(f, 3) == pytest.approx(wanted.f_test(np.eye(6)[1:4]).pvalue, rel=1e-6)
-
-
-def test_missing_runs_are_left_out_and_the_rest_is_least_squares():
-    rng = np.random.default_rng(2)
-    table = rng.normal(0, 1, (4, 3)) + rng.normal(0, 2, 3)
-    table[1, 2] = table[3, 0] = np.nan
-    found = Profiles({"t": np.repeat(table[:, :, None], 40, axis=2)}, {"t": 0}, draws=64).of(["t"])
-    point, seed = np.nonzero(~np.isnan(table))
-    design = np.column_stack([np.ones(10), np.eye(4)[point][:, 1:], np.eye(3)[seed][:, 1:]])
-    wanted = sm.OLS(table[point, seed], design).fit()
-    assert found.estimates[1:] == pytest.approx(wanted.params[1:4])
-    assert found.covariance == pytest.approx(wanted.cov_params()[1:4, 1:4])
-    assert found.freedom[0][1] == wanted.df_resid
-
-
-def test_points_that_share_no_seed_are_not_compared():
-    table = np.full((3, 2, 5), np.nan)
-    table[0, 0] = table[1, 0] = table[2, 1] = 1.0
-    assert Profiles({"t": table}, {"t": 0}, draws=8).of(["t"]) is None
-
-
-def test_draws_have_the_covariance_that_is_told():
-    found, _ = profile([0, 1, 2, 1, 0], seeds=9, draws=4096)
-    drawn = np.cov(found.draws[1:])
-    share = found.freedom[0][0]
-    df = found.freedom[0][1]
-    assert found.draws.mean(axis=1) == pytest.approx(found.estimates, abs=0.05)
-    # Student's t is wider than the variance by df / (df - 2).
-    assert np.diag(drawn) == pytest.approx(
-        np.diag(found.covariance) * (1 + share * 2 / (df - 2)), rel=0.08
-    )
 
 
 def test_the_fit_is_generalised_least_squares():
@@ -211,15 +166,6 @@ def test_the_interval_of_the_best_dose_holds_the_true_one(doses, seeds):
         wide += best["high"] - best["low"]
     assert stats.binom.ppf(0.0015, n, 0.95) <= held
     assert wide / n < 0.15  # and it says something
-
-
-def test_arms_are_averaged_into_points_and_unknown_stays_unknown():
-    scores = np.arange(24.0).reshape(4, 2, 3)
-    scores[3, 1] = np.nan
-    got = point_scores(scores, [(0, 1), (2, 3)])
-    assert got[0] == pytest.approx(scores[:2].mean(axis=0))
-    assert np.isnan(got[1, 1]).all()
-    assert not np.isnan(got[1, 0]).any()
 
 
 def test_a_dose_that_never_ran_is_left_out_and_the_others_are_fitted():
