@@ -1,4 +1,4 @@
-"""Every block on the pages that teach is run, in the order of its page; the other pages' commands are parsed.
+"""Every block on the pages that teach is run, in the order of its page, and the README's commands; other pages' are parsed.
 
 How a page is run, each in a folder of its own:
 
@@ -221,6 +221,47 @@ def test_every_block_of_a_page_runs(page, tutorial, tmp_path):
     else:
         shutil.copy(tutorial / "mine.yaml", tmp_path)
     assert teach(page, tmp_path), "a page that teaches has something to run"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
+    """In their order, the quickstart made small once it is written; what waits, goes on for hours or asks other
+    machines is parsed, as on the pages that are not run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    shutil.copy(ROOT / "codestage/analyse/published/ma2024.csv", "published.csv")
+    (block,) = [b for b in blocks(ROOT / "README.md") if "codestage init" in b.text]
+    reader, ran = Reader(tmp_path), 0
+    for line, _ in commands(block):
+        if line.startswith(". ") or re.search(r" (view|--until|--store|--ray) ", line):
+            continue
+        if line.startswith("codestage compare"):
+            for name in words(line)[2:]:
+                shutil.copytree("mine/results", f"{name}/results")
+        status, printed = reader.run(line)
+        assert status == 0, f"{line}\n{printed}"
+        ran += 1
+        if line.startswith("codestage init quickstart"):
+            _make_small(Path("mine.yaml"))
+    assert ran >= 15
+    assert {"config.json", "README.md", "model.safetensors"} <= {f.name for f in Path("model").iterdir()}
+    assert "## Beside" in Path("mine/results/report.md").read_text()
+
+
+def _make_small(study: Path) -> None:
+    text = study.read_text()
+    for large, small in (
+        (r"hidden_size: 128, layers: 2, heads: 4", "hidden_size: 32, layers: 1, heads: 2"),
+        (r"documents: \d+", "documents: 4000"),
+        (r"tokens: 1M", "tokens: 40k"),
+        (r"tokens: 384k", "tokens: 16k"),
+        (r", warmup_tokens: \d+k", ""),
+        (r"cot: \[.*\]", "cot: [off]\n  items: 4"),
+        (r"seeds: 3", "seeds: 2"),
+    ):
+        text, found = re.subn(large, small, text)
+        assert found, f"{large} is not in the quickstart"
+    study.write_text(text)
 
 
 @pytest.mark.slow
