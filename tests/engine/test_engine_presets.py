@@ -98,6 +98,9 @@ def test_plan_of_petty2024_agrees_with_sums_by_hand(tmp_path):
     assert answer["tokens_unshared"] == close(tokens, rel=1e-6)
     assert answer["flops_unshared"] == close(tokens * per_token, rel=0.01)
     assert answer["gpu"]["hours"] == close(answer["flops"] / (0.4 * 989e12) / 3600, rel=0.01)
+    layer = 34 * hidden + 5 * 16 * row
+    by_hand = 18 * (products + words * hidden) + 8192 * layers * layer + 6 * 2**25 + 0.7e9
+    assert answer["gpu"]["memory_gb"] == close(by_hand / 1e9, rel=0.05)
 
 
 def test_both_studies_of_doses_of_petty2024_share_the_arm_without_code(tmp_path):
@@ -128,6 +131,11 @@ def test_plan_of_midtraining_trains_one_trunk_a_seed(tmp_path):
     unshared = 5 * 5 * (21 + 63 + 105 + 3 * 23) * B + 5 * 15 * 60 * 10**6
     assert answer["tokens_unshared"] == close(unshared, rel=1e-3)
     assert answer["flops"] == close(tokens * per_token, rel=0.01)
+    assert answer["gpu"]["hours"] == close(tokens * per_token / (0.4 * 989e12) / 3600, rel=0.01)
+    # 18 bytes a parameter; 8,192 tokens through all layers, kept whole; 6 bytes for each of 2^25 logits; the process
+    layer = 34 * hidden + 5 * 16 * row
+    by_hand = 18 * (products + words * hidden) + 8192 * layers * layer + 6 * 2**25 + 0.7e9
+    assert answer["gpu"]["memory_gb"] == close(by_hand / 1e9, rel=0.05)
 
 
 def assert_asked_as_planned(path):

@@ -77,6 +77,11 @@ BY_HAND = {
     # 1.71 billion; 5 doses x 5 seeds x 3M
     "smollm2-tune": (25, 75e6, 75e6 * (10.27e9 + 0.60e9), 18 * 1.71 + 4.06 + 0.9),
 }
+# FLOPs of a token of 16 layers of 1,024 at rows of 8,192, in billions. Gigabytes: 18 bytes a parameter; of the micro-batch
+# what comes into each layer and one layer whole, as above; 0.9 beside.
+SMALL_TOKEN = 6 * 0.463 + 6 * 16 * 8192 * 1024e-9
+SMALL_GB = 18 * 0.463 + 65_536 * (16 * 2 * 1024 + 34 * 1024 + 5 * 16 * 8192) / 1e9 + 0.9
+LARGE_GB = 18 * 2.803 + 16_384 * (19 * 2 * 2560 + 34 * 2560 + 5 * 20 * 8192) / 1e9 + 0.9
 PLAN = "import json, sys; from pathlib import Path; from codestage.engine.plan import plan; print(json.dumps([plan(Path(p)) for p in sys.argv[1:]]))"  # fmt: skip
 
 
@@ -116,18 +121,20 @@ def test_plans_agree_with_sums_by_hand(planned, name):
 
 
 @pytest.mark.parametrize(
-    ("question", "runs", "billions", "a_token"),
+    ("question", "runs", "billions", "a_token", "gigabytes"),
     [
         # 3 beginnings and 9 continuations of 200 billion, 3 seeds; 0.463 billion parameters, all of them products
-        ("initialisation", 27, 12 * 200 * 3, 6 * 0.463 + 6 * 16 * 8192 * 1024e-9),
+        ("initialisation", 27, 12 * 200 * 3, SMALL_TOKEN, SMALL_GB),
         # 2.80 billion of which an input table of 0.66 is no product
-        ("initialisation-2.8b", 27, 12 * 200 * 3, 6 * 2.148 + 6 * 19 * 8192 * 2560e-9),
-        ("dose", 18, 6 * 200 * 3, 6 * 0.463 + 6 * 16 * 8192 * 1024e-9),
+        ("initialisation-2.8b", 27, 12 * 200 * 3, 6 * 2.148 + 6 * 19 * 8192 * 2560e-9, LARGE_GB),
+        ("dose", 18, 6 * 200 * 3, SMALL_TOKEN, SMALL_GB),
         # one trunk of 400 billion and two cooldowns of 40
-        ("cooldown-text", 6, (400 + 2 * 40) * 3, 6 * 0.463 + 6 * 16 * 8192 * 1024e-9),
+        ("cooldown-text", 6, (400 + 2 * 40) * 3, SMALL_TOKEN, SMALL_GB),
     ],
 )
-def test_pre_training_costs_what_the_papers_tokens_cost(tmp_path, question, runs, billions, a_token):
+def test_pre_training_costs_what_the_papers_tokens_cost(
+    tmp_path, question, runs, billions, a_token, gigabytes
+):
     from codestage.engine.plan import plan
 
     file = f"aryabumi2024-{question}.yaml"
@@ -136,6 +143,9 @@ def test_pre_training_costs_what_the_papers_tokens_cost(tmp_path, question, runs
     assert found["runs"] == runs
     assert found["tokens"] == pytest.approx(billions * 1e9, rel=0.05)
     assert found["flops"] == pytest.approx(billions * 1e9 * a_token * 1e9, rel=0.05)
+    hours = billions * 1e9 * a_token * 1e9 / (0.4 * 989e12) / 3600
+    assert found["gpu"]["hours"] == pytest.approx(hours, rel=0.05)
+    assert found["gpu"]["memory_gb"] == pytest.approx(gigabytes, rel=0.05)
 
 
 def loaded(folder, name, scale="smoke"):
