@@ -1,10 +1,11 @@
 """Means of arms with their intervals, and whether they are above chance."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from codestage.analyse.effects import Parts, alike, combine, holm, make_test, moderation, task_parts
+from codestage.analyse.effects import Parts, combine, holm, make_test, moderation, task_parts
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, levels, six
 
@@ -25,6 +26,10 @@ def arm_rows(records: Records, *, stage: str, cot: str, metric: str) -> list[Row
         ]
         for task in tasks
     }
+    checkpoints = [
+        _checkpoints([records.scores[stage, cot, t, metric][np.ix_(arms, seeds)] for t in tasks])
+        for arms, seeds in groups
+    ]
     rows: list[Row] = []
     for level, name, members in levels(records, tasks):
         chance = float(np.mean([records.chance(t) for t in members])) if metric == "acc" else None
@@ -35,7 +40,7 @@ def arm_rows(records: Records, *, stage: str, cot: str, metric: str) -> list[Row
             group += [
                 (arm, (i, first), {"arm": records.arms[arm], **shared, **told})
                 for arm, first, told in zip(
-                    arms.tolist(), alike(part).tolist(), _told(part, chance), strict=True
+                    arms.tolist(), checkpoints[i], _told(part, checkpoints[i], chance), strict=True
                 )
                 if told["mean"] is not None
             ]
@@ -58,9 +63,16 @@ def _by_seeds(records: Records, stage: str) -> list[tuple[np.ndarray, np.ndarray
     return [(np.array(arms), np.array(seeds)) for seeds, arms in groups.items()]
 
 
-def _told(part: Parts, chance: float | None) -> list[Row]:
+def _checkpoints(scores: Sequence[np.ndarray]) -> list[int]:
+    """Of each arm the first with the same scores `[arm, seed, item]` on every item: they share their checkpoints."""
+    first: dict[tuple[bytes, ...], int] = {}
+    keys = [tuple(task[arm].tobytes() for task in scores) for arm in range(len(scores[0]))]
+    return [first.setdefault(key, arm) for arm, key in enumerate(keys)]
+
+
+def _told(part: Parts, checkpoints: Sequence[int], chance: float | None) -> list[Row]:
     """A row for each arm of `part`, without its name."""
-    apart = np.unique(alike(part))
+    apart = np.unique(checkpoints)
     test = make_test(part, moderation(part.seed_variance[apart], part.seeds))
     low, high = test.interval(ALPHA)
     p = np.full(len(low), np.nan)

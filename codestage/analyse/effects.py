@@ -174,6 +174,8 @@ class Test:
             for v, df in self.variances
         ]
         single = np.stack([np.log(np.maximum(special.stdtr(df, -wanted), 1e-300)) for _, df in shares])
+        # Newton's method climbs from far below by no more than the degrees of freedom a step: it begins in reach.
+        single = np.maximum(single, np.log(SMALLEST_P))
         low, high = single.min(axis=0), single.max(axis=0)
         x = np.sum([share * one for (share, _), one in zip(shares, single, strict=True)], axis=0)
         for _ in range(NEWTON_STEPS):

@@ -73,7 +73,8 @@ class Pilot:
 
     def seed_variance(self, tasks: Sequence[str]) -> float:
         """Of the mean over tasks from seed to seed, with what items of the pilot's size add."""
-        return _pairs(np.mean([self.means[t] for t in tasks], axis=0).var(axis=1, ddof=1))
+        means = np.mean([self.means[t] for t in tasks], axis=0)
+        return _pairs((means - means.mean(axis=0)).var(axis=1, ddof=1))
 
 
 def read_pilot(folder: Path) -> Pilot:

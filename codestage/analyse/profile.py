@@ -20,16 +20,16 @@ the points are joint.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
 
 from codestage.analyse.bootstrap import DRAWS, Resamples
+from codestage.analyse.scales import ROUNDING, snapped
 
 SMALLEST_P = 1e-12
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class _Stratum:
 
     def variance(self, scores: np.ndarray) -> float:
         """Of one cell, from cells' scores `[cell]` or `[cell, item]` (then of each item, its mean left out)."""
-        rest = _snapped(self.residual @ scores)
+        rest = snapped(self.residual @ scores)
         if rest.ndim == 1:
             return float(rest @ rest) / self.df
         rest -= rest.mean(axis=1, keepdims=True)
@@ -100,7 +100,8 @@ class _Layout:
 
 
 def _layout(cells: np.ndarray, lineage: Sequence[np.ndarray]) -> _Layout | None:
-    """None where points cannot be compared: a point without a run, or no chain of shared seeds."""
+    """None where points cannot be compared: a point without a run, no chain of shared seeds, or blocks that share one
+    seed alone where runs within them have more."""
     points, seeds = cells.shape
     if points < 2:
         return None
@@ -113,7 +114,8 @@ def _layout(cells: np.ndarray, lineage: Sequence[np.ndarray]) -> _Layout | None:
         return None
     contrasts = inverse[1:points] - inverse[0]
     blocks = [_by_seed(level, point, seed, seeds) for level in lineage]
-    return _Layout(contrasts, _strata(contrasts, design, design[:, points:], blocks), cells)
+    strata = _strata(contrasts, design, design[:, points:], blocks)
+    return None if strata is None else _Layout(contrasts, strata, cells)
 
 
 def _by_seed(level: np.ndarray, point: np.ndarray, seed: np.ndarray, seeds: int) -> np.ndarray:
@@ -125,12 +127,16 @@ def _by_seed(level: np.ndarray, point: np.ndarray, seed: np.ndarray, seeds: int)
 
 def _strata(
     contrasts: np.ndarray, design: np.ndarray, by_seed: np.ndarray, blocks: Sequence[np.ndarray]
-) -> tuple[_Stratum, ...]:
-    """From the widest blocks to single cells; a stratum of which nothing can be estimated is one with the next."""
+) -> tuple[_Stratum, ...] | None:
+    """From the widest blocks to single cells, no strata with one seed.
+
+    None where runs tell how they differ by chance within blocks and not between them, and points are compared
+    across: taken for the other, the chance between blocks would be far too small.
+    """
     every = np.eye(len(design))
     below, fitted = _projection(by_seed), _projection(design)
     found: list[_Stratum] = []
-    columns = by_seed
+    unseen, columns = False, by_seed
     for level in [*blocks, every]:
         columns = np.column_stack([columns, level])
         here, both = (
@@ -138,13 +144,13 @@ def _strata(
             if level is every
             else (_projection(columns), _projection(np.column_stack([design, columns])))
         )
-        df = round(float(np.trace(both) - np.trace(fitted)))
+        df, moved = round(float(np.trace(both) - np.trace(fitted))), contrasts @ (here - below)
         if df:
-            found.append(_Stratum(contrasts @ (here - below), both - fitted, df))
-            below, fitted = here, both
-    if found and (rest := contrasts @ (every - below)).any():
-        found[-1] = replace(found[-1], contrasts=found[-1].contrasts + rest)
-    return tuple(found)
+            found.append(_Stratum(moved, both - fitted, df))
+        elif np.abs(moved).max() > ROUNDING:
+            unseen = True
+        below, fitted = here, both
+    return None if found and unseen else tuple(found)
 
 
 def _projection(columns: np.ndarray) -> np.ndarray:
@@ -211,7 +217,7 @@ class Profiles:
 
     def _profile(self, parts: Sequence["_Items"], layout: _Layout) -> Profile:
         by_cell = np.mean([p.by_cell for p in parts], axis=0)
-        estimates = _snapped(layout.contrasts @ by_cell)
+        estimates = snapped(layout.contrasts @ by_cell)
         variances = [stratum.variance(by_cell) for stratum in layout.strata]
         items = sum(p.items for p in parts)
         from_items = np.mean([p.draws for p in parts], axis=0)
@@ -269,7 +275,7 @@ class _Items:
 def _task_items(scores: np.ndarray, layout: _Layout, resamples: Resamples, number: int) -> _Items:
     """One task's cells and item draws from scores `[cell, item]`, all known."""
     n = scores.shape[1]
-    by_item = _snapped(layout.contrasts @ scores)
+    by_item = snapped(layout.contrasts @ scores)
     variance = by_item.var(axis=1, ddof=1) if n > 1 else np.zeros(len(by_item))
     if n > 1:
         for stratum in layout.strata:
@@ -277,11 +283,6 @@ def _task_items(scores: np.ndarray, layout: _Layout, resamples: Resamples, numbe
         variance = np.maximum(0.0, variance)
     draws = resamples.from_items(number, by_item[:, None, :], variance / n)
     return _Items(scores.mean(axis=1), draws, n)
-
-
-def _snapped(x: np.ndarray) -> np.ndarray:
-    """Differences that are rounding of equal scores are none, or else they would be compared with each other."""
-    return np.where(np.abs(x) < ROUNDING, 0.0, x)
 
 
 def point_scores(scores: np.ndarray, members: Sequence[Iterable[int]]) -> np.ndarray:

@@ -27,7 +27,7 @@ from codestage.analyse.effects import (
 )
 from codestage.analyse.paired import flips, item_p
 from codestage.analyse.records import Records
-from codestage.analyse.scales import ALPHA, MARGINS, SCALE, UNITS, levels, six
+from codestage.analyse.scales import ALPHA, MARGINS, SCALE, UNITS, levels, six, snapped
 
 Row = dict[str, Any]
 NON_INFERIOR = "transfer"
@@ -66,7 +66,7 @@ class Batch:
             return None
         used = scores[:, self.seeds]
         flat = self.weights @ used.reshape(len(used), -1)
-        return np.asarray(flat).reshape(len(self.contrasts), *used.shape[1:])
+        return snapped(np.asarray(flat)).reshape(len(self.contrasts), *used.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,10 @@ def _priors(found: Sequence[Level]) -> Mapping[tuple[str, str, int], tuple[float
     for level in found:
         variance = level.parts.seed_variance[np.unique(alike(level.parts))]
         groups.setdefault(_kind(level), []).append(variance)
-    return {kind: moderation(np.concatenate(v), kind[2]) for kind, v in groups.items()}
+    return {
+        kind: None if kind[1] == "overall" else moderation(np.concatenate(v), kind[2])
+        for kind, v in groups.items()
+    }
 
 
 def _rows(

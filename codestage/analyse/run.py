@@ -160,6 +160,14 @@ def _notes(records: Records) -> list[str]:
             "Seeds were added until the questions over all tasks were settled. Their intervals and p allow for "
             "that; those of single domains, tasks and other questions are of a fixed number of seeds and do not."
         )
+    for (stage, cot, task, metric), scores in sorted(records.scores.items()):
+        lacking = records.ran(stage) & np.isnan(scores).all(axis=2)
+        if lacking.any():
+            arm, seed = np.argwhere(lacking)[0]
+            notes.append(
+                f"{task} ({metric}, {stage}, {cot}): no scores of {int(lacking.sum())} runs that have others "
+                f"({records.arms[arm]}#{records.seeds[seed]} first); comparisons that need them are left out."
+            )
     for (stage, cot, task, metric), count in sorted(records.unknown.items()):
         notes.append(f"{task} ({metric}, {stage}, {cot}): {count} scores are unknown, left out.")
     return notes

@@ -13,6 +13,7 @@ SCALE = {"acc": 100.0, "prob": 100.0, "bpb": -1.0}
 """Of effects: into points; bits per byte with the sign turned, so that positive is better everywhere."""
 UNITS = {"acc": "points", "prob": "points", "bpb": "bits"}
 MODES = ("off", "supplied", "generated")
+ROUNDING = 1e-9
 
 
 def places(records: Records, metric: str) -> list[tuple[str, str]]:
@@ -31,6 +32,11 @@ def levels(records: Records, tasks: Sequence[str]) -> list[tuple[str, str, list[
         *(("domain", name, members) for name, members in domains.items()),
         *(("task", task, [task]) for task in tasks),
     ]
+
+
+def snapped(x: np.ndarray) -> np.ndarray:
+    """Differences that are rounding of equal scores are none, or else they would be compared with each other."""
+    return np.where(np.abs(x) < ROUNDING, 0.0, x)
 
 
 def six(value: float | None) -> float | None:

@@ -19,7 +19,7 @@ from codestage.analyse.bootstrap import Resamples
 from codestage.analyse.effects import Test, holm, make_test, parts, task_parts
 from codestage.analyse.power_law import WITH_OFFSET, fit, refusal
 from codestage.analyse.records import Records
-from codestage.analyse.scales import ALPHA, MARGINS, SCALE, UNITS, levels, places, six
+from codestage.analyse.scales import ALPHA, MARGINS, SCALE, UNITS, levels, places, six, snapped
 from codestage.errors import UserError
 
 DRAWS = 512
@@ -156,7 +156,9 @@ def _ladder_rows(
 def _differences(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """D `[contrast, seed, item]`; arms that a contrast does not use may be unknown."""
     used = weights != 0
-    return np.stack([np.tensordot(w[u], scores[u], axes=1) for w, u in zip(weights, used, strict=True)])
+    return snapped(
+        np.stack([np.tensordot(w[u], scores[u], axes=1) for w, u in zip(weights, used, strict=True)])
+    )
 
 
 def line_weights(tokens: Sequence[int]) -> np.ndarray:

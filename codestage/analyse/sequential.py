@@ -21,15 +21,16 @@ all intervals up to now have in common: if each holds the truth at all times, so
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from codestage.analyse.contrasts import Contrast, contrasts
-from codestage.analyse.effects import parts
+from codestage.analyse.effects import SMALLEST_P, parts
 from codestage.analyse.records import Records
-from codestage.analyse.scales import six
+from codestage.analyse.scales import six, snapped
 
 G = 9.0
 """Variance of the effects expected, in standard deviations of one seed's difference: sizes of about three.
@@ -38,6 +39,10 @@ after 5.8, 4.6 and 4.2 seeds on average (three contrasts, looked at after each);
 narrower by more than 2 % (`benchmarks/coverage.py`)."""
 SEEDS_SHARE = 0.8
 """Of the error rate, for seeds: their t has few degrees of freedom, where each part of the rate costs most."""
+
+
+HALVINGS = 50
+"""Of the logarithm of p: to its last digits."""
 
 
 def e_value(t: float, n: int, g: float = G) -> float:
@@ -71,9 +76,9 @@ def sequential(records: Records, *, alpha: float, margin: float) -> dict[str, An
 
     `margin`, in points, is the largest difference that counts as none. A contrast is looked at after each
     of the seeds that all its arms have, in the study's order: records with more seeds tell the same of the
-    earlier looks. In points: estimate, low, high (null: not bounded yet). `e` and `p` = 1 / (largest e so far)
-    are those of no difference, from seeds alone; `state` (up, down, equivalent, open) is from the interval, which
-    holds items too; `settled_after` is the number of seeds at which it was settled first.
+    earlier looks. In points: estimate, low, high (null: not bounded yet). `e` is that of no difference,
+    from seeds alone; `p` is the smallest rate at which some interval up to now would leave out zero, and `state` (up,
+    down, equivalent, open) is from the intervals at this rate: both hold items too; `settled_after` is the number of seeds at which it was settled first.
     """
     asked = deciding(records.study)
     each = alpha / max(1, len(asked))
@@ -92,10 +97,10 @@ def sequential(records: Records, *, alpha: float, margin: float) -> dict[str, An
 
 def _contrast(records: Records, contrast: Contrast, alpha: float, margin: float) -> dict[str, Any]:
     seeds, tasks = _differences(records, contrast)
-    looks = intervals(tasks, alpha)
+    seen = looked(tasks)
+    looks = intervals(seen, alpha)
     states = [state_of(look, margin) for look in looks]
     last = looks[-1] if looks else {"estimate": None, "low": None, "high": None, "e": None}
-    best = max((look["e"] for look in looks), default=1.0)
     settled = next((i for i, state in enumerate(states) if state != "open"), None)
     return {
         "contrast": contrast.name,
@@ -103,7 +108,7 @@ def _contrast(records: Records, contrast: Contrast, alpha: float, margin: float)
         "family": contrast.family,
         "seeds": seeds,
         **{k: last[k] for k in ("estimate", "low", "high", "e")},
-        "p": six(min(1.0, 1 / best)),
+        "p": six(min((look.p() for look in seen), default=1.0)),
         "state": states[-1] if states else "open",
         "settled_after": None if settled is None else looks[settled]["seeds"],
         "looks": looks,
@@ -116,7 +121,7 @@ def _differences(records: Records, contrast: Contrast) -> tuple[list[int], list[
     weights = np.array([contrast.weights.get(arm, 0.0) for arm in records.arms])
     used = weights != 0
     tasks = [
-        np.tensordot(weights[used], records.scores[last, "off", task, "acc"][used], axes=1)
+        snapped(np.tensordot(weights[used], records.scores[last, "off", task, "acc"][used], axes=1))
         for task in records.tasks(last, "off", "acc")
     ]
     if not tasks or not used.any():
@@ -125,38 +130,73 @@ def _differences(records: Records, contrast: Contrast) -> tuple[list[int], list[
     return [s for s, w in zip(records.seeds, whole, strict=True) if w], [d[whole] for d in tasks]
 
 
-def intervals(tasks: Sequence[np.ndarray], alpha: float) -> list[dict[str, Any]]:
-    """What is known after each number of seeds, from two on; each of `tasks` is D `[seed, item]`, shares.
+@dataclass(frozen=True)
+class Look:
+    """What some seeds say of a contrast, in shares."""
 
-    One row a look: seeds, estimate, low, high (points), e (of no difference).
-    """
-    looks: list[dict[str, Any]] = []
-    low, high = -math.inf, math.inf
+    seeds: int
+    estimate: float
+    sd: float
+    """Of one seed's mean."""
+    item_se: float
+    item_df: float
+
+    def half_width(self, alpha: float) -> float:
+        """Of the interval: the seeds' part and the items'; infinite where so few seeds cannot tell."""
+        of_seeds = half_width(self.seeds, alpha * SEEDS_SHARE)
+        of_items = stats.t.isf(alpha * (1 - SEEDS_SHARE) / 2, self.item_df) * self.item_se
+        return math.inf if math.isinf(of_seeds) else of_seeds * self.sd + float(of_items)
+
+    def e(self) -> float:
+        """Evidence against no difference, from seeds alone."""
+        if self.estimate == 0:
+            return e_value(0.0, self.seeds)
+        t = math.inf if self.sd == 0 else self.estimate / self.sd * math.sqrt(self.seeds)
+        return e_value(t, self.seeds)
+
+    def p(self) -> float:
+        """The smallest rate at which this look's own interval leaves out zero, by halving its logarithm."""
+        lowest, highest = math.log(SMALLEST_P), 0.0
+        if abs(self.estimate) <= self.half_width(1.0):
+            return 1.0
+        for _ in range(HALVINGS):
+            middle = (lowest + highest) / 2
+            inside = abs(self.estimate) <= self.half_width(math.exp(middle))
+            lowest, highest = (middle, highest) if inside else (lowest, middle)
+        return math.exp(highest)
+
+
+def looked(tasks: Sequence[np.ndarray]) -> list[Look]:
+    """After each number of seeds, from two on; each of `tasks` is D `[seed, item]`, shares."""
+    looks: list[Look] = []
     for n in range(2, (tasks[0].shape[0] if tasks else 0) + 1):
         part = parts([d[:n] for d in tasks], bounded=True)
-        estimate = float(part.estimate)
-        if math.isnan(estimate):
+        if math.isnan(part.estimate):
             break  # some task has no item that is known on all of these seeds
-        sd = math.sqrt(float(part.seed_variance))
-        item = stats.t.isf(alpha * (1 - SEEDS_SHARE) / 2, part.item_df) * math.sqrt(
-            float(part.item_variance)
-        )
-        seed = half_width(n, alpha * SEEDS_SHARE)
-        half = math.inf if math.isinf(seed) else seed * sd + float(item)
-        new = max(low, estimate - half), min(high, estimate + half)
+        sd, item_se = (math.sqrt(float(v)) for v in (part.seed_variance, part.item_variance))
+        looks.append(Look(n, float(part.estimate), sd, item_se, float(part.item_df)))
+    return looks
+
+
+def intervals(looks: Sequence[Look], alpha: float) -> list[dict[str, Any]]:
+    """One row a look: seeds, estimate, low, high (points), e (of no difference)."""
+    rows: list[dict[str, Any]] = []
+    low, high = -math.inf, math.inf
+    for look in looks:
+        half = look.half_width(alpha)
+        new = max(low, look.estimate - half), min(high, look.estimate + half)
         if new[0] <= new[1]:  # else some interval has missed the truth: the last that agreed stays
             low, high = new
-        t = 0.0 if estimate == 0 else math.inf if sd == 0 else estimate / sd * math.sqrt(n)
-        looks.append(
+        rows.append(
             {
-                "seeds": n,
-                "estimate": six(100 * estimate),
+                "seeds": look.seeds,
+                "estimate": six(100 * look.estimate),
                 "low": six(100 * low),
                 "high": six(100 * high),
-                "e": six(e_value(t, n)),
+                "e": six(look.e()),
             }
         )
-    return looks
+    return rows
 
 
 def state_of(look: Mapping[str, Any], margin: float) -> str:

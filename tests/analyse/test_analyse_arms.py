@@ -45,6 +45,15 @@ def test_arms_that_share_a_checkpoint_are_one_measurement():
         assert {key: row[key] for key in told} == {key: alone[i // 5][key] for key in told}
 
 
+def test_arms_that_happen_to_have_as_many_right_are_not_one_measurement():
+    """Of forty arms that guess, equal counts are no shared checkpoint: each counts in the correction."""
+    rng = np.random.default_rng(4)
+    scores = (rng.random((40, 1, 25)) < 0.25).astype(float)
+    scores[0] = np.arange(25) < 12
+    by_hand = rows(scores[:1])[0]["p_chance"] * 40
+    assert rows(scores)[0]["p_chance"] == pytest.approx(by_hand, rel=1e-4)
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say_after_a_shared_stage():
     rng = np.random.default_rng(1)
     held = total = 0

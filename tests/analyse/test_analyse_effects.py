@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
+from codestage.analyse.effects import Test as EffectTest
 from codestage.analyse.effects import holm, make_test, moderation, parts
 
 
@@ -135,6 +136,23 @@ def test_p_and_interval_say_the_same():
         for end in (low, high):
             moved = make_test(replace(part, estimate=part.estimate - end))
             assert moved.p == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_p_of_large_effects_is_solved_to_the_end(seeds):
+    """Where few seeds and many items share the variance: against bisection of the same equation."""
+    for share in (0.05, 0.5, 0.9):
+        for t in (3.0, 12.0, 20.0, 40.0, 200.0):
+            parts_of = ((1 - share, seeds - 1.0), (share, 1499.0))
+
+            def short(log_p, t=t, parts_of=parts_of):
+                return sum(v * stats.t.isf(np.exp(log_p), df) for v, df in parts_of) - t
+
+            lowest = np.log(1e-12)
+            wanted = 1e-12 if short(lowest) < 0 else np.exp(optimize.brentq(short, lowest, np.log(0.5)))
+            variances = tuple((np.array([v]), np.array([df])) for v, df in parts_of)
+            found = EffectTest(np.array([t]), variances, seeds, np.array([1500])).p[0]
+            assert found == pytest.approx(2 * wanted, rel=1e-6)
 
 
 def test_unknown_items_are_left_out_and_a_task_without_any_has_no_test():

@@ -16,6 +16,7 @@ from codestage.analyse.power import (
     LADDER,
     PLAUSIBLE,
     Level,
+    Pilot,
     Spread,
     minimum_detectable,
     read_pilot,
@@ -179,6 +180,17 @@ def shared_luck(folder, *, shared, seeds=6, items=80):
     write(folder, seeds=seeds, items=2)
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "results" / "items.parquet")
     return read_pilot(folder)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.05])
+def test_the_pilots_variance_over_tasks_is_that_of_differences_between_arms(shared):
+    """Brute force over all pairs; what a seed does to all arms alike is in no difference."""
+    rng = np.random.default_rng(6)
+    means = {t: rng.normal(0.4, 0.02, (4, 6)) + rng.normal(0, shared, (1, 6)) for t in "ab"}
+    pilot = Pilot("p", means, {}, {}, frozenset())
+    over = (means["a"] + means["b"]) / 2
+    wanted = np.mean([(over[i] - over[j]).var(ddof=1) for i, j in combinations(range(4), 2)])
+    assert pilot.seed_variance(["a", "b"]) == pytest.approx(wanted)
 
 
 def test_luck_that_tasks_share_does_not_average_out(tmp_path):

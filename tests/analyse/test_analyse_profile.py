@@ -162,3 +162,14 @@ def test_one_seed_has_no_strata_and_one_block_no_second():
     told = Profiles({"t": scores}, {"t": 0}, lineage=single(one), draws=64).of(["t"])
     assert told.freedom[0][1] == 8
     assert told.draws == pytest.approx(Profiles({"t": scores}, {"t": 0}, draws=64).of(["t"]).draws)
+
+
+def test_points_of_blocks_that_share_one_seed_are_not_compared():
+    """What their checkpoints' luck is was never seen; the tunings' luck is another."""
+    arms = grid(2, 3)
+    scores = np.random.default_rng(10).normal(0, 1, (6, 3, 40))
+    scores[3:, 1:] = np.nan
+    assert Profiles({"t": scores}, {"t": 0}, lineage=single(arms), draws=64).of(["t"]) is None
+    scores = np.random.default_rng(10).normal(0, 1, (6, 3, 40))
+    scores[3:, 2:] = np.nan
+    assert Profiles({"t": scores}, {"t": 0}, lineage=single(arms), draws=64).of(["t"]) is not None

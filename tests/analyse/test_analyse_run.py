@@ -1,14 +1,18 @@
 """From records to effects.json: contrasts, families, arms, verdicts."""
 
 import json
+from zlib import crc32
 
+import ladder_fixture
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from records_fixture import STAGES, study, write
 
 from codestage.analyse.contrasts import contrasts
-from codestage.analyse.rows import verdict
+from codestage.analyse.effects import make_test, parts
+from codestage.analyse.rows import effect_rows, verdict
 from codestage.analyse.run import analyse
 from codestage.errors import UserError
 
@@ -86,6 +90,51 @@ def test_records_that_are_missing_or_broken_are_told(tmp_path):
     (tmp_path / "results" / "items.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="no readable records"):
         analyse(tmp_path)
+
+
+def test_a_task_that_one_run_lacks_is_told(tmp_path):
+    write(tmp_path, pretrain=0.1)
+    path = tmp_path / "results" / "items.parquet"
+    table = pq.read_table(path)
+    rows = [r for r in table.to_pylist() if (r["run"], r["task"]) != ("text/text#2", "sums")]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    (note,) = [n for n in analyse(tmp_path)["notes"] if "(acc," in n]
+    assert note.startswith(
+        "sums (acc, tune, off): no scores of 1 runs that have others (text/text#2 first)"
+    )
+
+
+def test_answers_alike_in_all_arms_are_no_effect_and_no_certainty(tmp_path):
+    """Weights of a mean over arms do not cancel to the last bit; what is left is rounding."""
+    write(tmp_path, seeds=1)
+    path = tmp_path / "results" / "items.parquet"
+    table = pq.read_table(path)
+    rows = [r | {"value": float(crc32(r["item"].encode()) % 2)} for r in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    effects = [e for e in analyse(tmp_path)["effects"] if e["metric"] == "acc"]
+    assert effects
+    for effect in effects:
+        assert effect["estimate"] == 0
+        assert effect["p"] == 1
+        assert effect["low"] < -0.1
+        assert effect["high"] > 0.1
+
+
+def test_effects_over_all_tasks_stand_on_their_own_seeds():
+    """However many contrasts there are, none's seeds are drawn towards the others' (docs/statistics.md)."""
+    doses = {"text": 0.0} | {f"d{i}": i / 20 for i in range(1, 9)}
+    told = ladder_fixture.study(doses=doses, items=40)
+    records = ladder_fixture.made(told, ladder_fixture.peaked, doses=doses, metrics=("acc",))
+    asked = contrasts(told)
+    rows = effect_rows(records, asked, stage="tune", cot="off", metric="acc")
+    simple = [r for r in rows if (r["family"], r["level"]) == ("simple", "overall")]
+    assert len(simple) >= 8
+    by_name = {c.name: c.weights for c in asked}
+    for row in simple:
+        weights = np.array([by_name[row["contrast"]].get(arm, 0.0) for arm in records.arms])
+        d = [np.tensordot(weights, s, axes=1) for s in records.scores.values()]
+        low, high = make_test(parts(d, bounded=True)).scaled(100).interval(0.05)
+        assert (row["low"], row["high"]) == (pytest.approx(low, rel=1e-4), pytest.approx(high, rel=1e-4))
 
 
 def test_a_study_of_one_stage_compares_every_option_with_the_first():

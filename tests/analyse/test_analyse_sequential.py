@@ -15,6 +15,7 @@ from codestage.analyse.sequential import (
     e_value,
     half_width,
     intervals,
+    looked,
     sequential,
     state_of,
 )
@@ -91,19 +92,19 @@ def simulated(rng, seeds, *, mean=0.0, seed_sd=0.02, item_sd=0.2, items=100, tas
 
 def test_looks_never_widen_and_do_not_know_what_comes_after_them():
     d = simulated(np.random.default_rng(1), 12, mean=0.05)
-    looks = intervals(d, 0.05)
+    looks = intervals(looked(d), 0.05)
     known = [look for look in looks if look["low"] is not None]
     assert [look["seeds"] for look in looks] == list(range(2, 13))
     for earlier, later in itertools.pairwise(known):
         assert earlier["low"] <= later["low"] <= later["high"] <= earlier["high"]
-    assert intervals([x[:7] for x in d], 0.05) == looks[:6]
+    assert intervals(looked([x[:7] for x in d]), 0.05) == looks[:6]
 
 
 def test_a_seed_that_falls_out_of_line_takes_back_nothing():
     """The interval of nine seeds and an outlier is wide; what eight and nine seeds excluded stays excluded."""
     d = simulated(np.random.default_rng(3), 10, mean=0.3, item_sd=0.01)
     d = [np.concatenate([x[:9], x[9:] - 2.0]) for x in d]
-    before, after = intervals(d, 0.05)[-2:]
+    before, after = intervals(looked(d), 0.05)[-2:]
     assert after["estimate"] < before["estimate"] - 15
     assert (after["low"], after["high"]) == (before["low"], pytest.approx(before["high"], abs=1e-9))
     assert before["low"] > 0
@@ -129,9 +130,20 @@ def test_the_items_widen_what_seeds_alone_would_tell():
     """Without seeds' variance all that is left is the items' interval, which no seed shrinks."""
     rng = np.random.default_rng(2)
     item = rng.normal(0, 0.3, (1, 100))
-    looks = intervals([np.repeat(item, 10, axis=0)], 0.05)
+    looks = intervals(looked([np.repeat(item, 10, axis=0)]), 0.05)
     half = (looks[-1]["high"] - looks[-1]["low"]) / 2
     assert half == pytest.approx(stats.t.isf(0.005, 99) * 100 * item.std(ddof=1) / 10, rel=1e-4)
+
+
+def test_p_is_the_rate_at_which_the_interval_first_leaves_out_zero():
+    rng = np.random.default_rng(8)
+    for mean, item_sd in ((0.06, 0.2), (0.1, 0.4), (0.02, 0.0)):
+        seen = looked(simulated(rng, 8, mean=mean, item_sd=item_sd))
+        p = min(look.p() for look in seen)
+        assert 0 < p < 1
+        below, above = intervals(seen, p * 0.999)[-1], intervals(seen, p * 1.001)[-1]
+        assert (below["low"] or -1) <= 0 <= (below["high"] or 1)
+        assert above["low"] > 0
 
 
 def row(answer, name):

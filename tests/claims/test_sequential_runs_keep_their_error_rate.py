@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from codestage.analyse.sequential import e_value, half_width, intervals
+from codestage.analyse.sequential import e_value, half_width, intervals, looked
 
 ALPHA, STUDIES = 0.05, 4000
 
@@ -52,7 +52,7 @@ def test_the_confidence_sequence_holds_the_truth_at_all_times_at_once(mean):
 def test_with_items_drawn_once_it_holds_the_truth_too(seed_sd, item_sd):
     """Seeds' and items' parts of all sizes beside each other; the truth is that of all items there are."""
     rng, truth, studies, items = np.random.default_rng(3), 0.03, 250, 80
-    missed = 0
+    missed = called = 0
     for _ in range(studies):
         d = [
             truth
@@ -61,9 +61,12 @@ def test_with_items_drawn_once_it_holds_the_truth_too(seed_sd, item_sd):
             + rng.normal(0, 0.3, (10, items))
             for _ in range(2)
         ]
-        last = intervals(d, ALPHA)[-1]
+        seen = looked(d)
+        last = intervals(seen, ALPHA)[-1]
+        called += min(look.p() for look in looked([x - truth for x in d])) < ALPHA
         missed += not last["low"] <= 100 * truth <= last["high"]
     assert missed / studies <= ALPHA + 0.01
+    assert called / studies <= ALPHA + 0.01, "p knows of the items too"
 
 
 def test_effects_of_three_standard_deviations_are_found_with_about_six_seeds():
