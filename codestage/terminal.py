@@ -50,18 +50,21 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
 
 
 def effects(answer: dict[str, Any], most: int = 30) -> None:
-    """Accuracy over all tasks after the last stage: what the report begins with."""
+    """Accuracy over all tasks after the last stage, in the mode of reasoning of the report's answer."""
     last = [e["stage"] for e in answer["effects"]][-1:]
-    found = [
-        e
-        for e in answer["effects"]
-        if (e["level"], e["metric"], e["cot"], [e["stage"]]) == ("overall", "acc", "off", last)
-    ]
+    here = [e for e in answer["effects"] if [e["stage"]] == last]
+    modes = [e["cot"] for e in here]
+    cot = "off" if "off" in modes else next(iter(modes), None)
+    found = [e for e in here if (e["level"], e["metric"], e["cot"]) == ("overall", "acc", cot)]
+    if not found:
+        say("no effect on accuracy over all tasks to show; tables/effects.csv has all that was found")
+        return
     rows = [
         [e["label"], f"{e['estimate']:+.1f}", f"{e['low']:+.1f} to {e['high']:+.1f}", f"{e['p_adjusted']:.3f}", e["verdict"]]
         for e in found[:most]
     ]  # fmt: skip
-    columns = ["accuracy over all tasks, points", "estimate", "95 %", "adjusted p", "verdict"]
+    mode = "" if cot == "off" else f"cot {cot}, "
+    columns = [f"accuracy over all tasks, {mode}points", "estimate", "95 %", "adjusted p", "verdict"]
     table("", columns, rows)
     if len(found) > most:
         say(f"and {len(found) - most:,} more, in tables/effects.csv")

@@ -12,6 +12,7 @@ import pytest
 from conftest import TINY as STUDY
 
 from codestage import cli, terminal
+from codestage.cli.arguments import own_study
 
 
 @pytest.fixture
@@ -318,6 +319,29 @@ def test_a_terminal_without_our_characters_is_told_all_the_same(study):
     done = subprocess.run(command, env=env, capture_output=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     assert rb"runs (arms \xd7 seeds)" in done.stdout
+
+
+def test_the_study_of_a_folder_is_found_from_wherever_the_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "store").mkdir(parents=True)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "other").symlink_to(tmp_path / "mine")
+    study = tmp_path / "mine.yaml"
+    study.write_text(STUDY)
+    monkeypatch.chdir(tmp_path / "mine")
+    for name in (".", "..//mine", "../links/other", "store/..", "", tmp_path / "mine"):
+        assert [p.resolve() for p in own_study(Path(name))] == [study], name
+    assert own_study(Path("store")) == own_study(Path("/")) == []
+    beside = tmp_path / "links" / "other.yml"
+    beside.write_text(STUDY)
+    assert own_study(tmp_path / "links" / "other") == [beside]
+
+
+def test_what_could_go_is_told_inside_the_folder_too(call, study, monkeypatch):
+    (study.parent / "tiny" / "store").mkdir(parents=True)
+    monkeypatch.chdir(study.parent / "tiny")
+    code, out, err = call("gc", ".", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["notes"][0].startswith(f"{study}: not prepared yet")
 
 
 def test_json_can_hold_names_that_are_no_text(monkeypatch):

@@ -28,5 +28,8 @@ def own_study(path: Path) -> list[Path]:
     """The study file meant by `path`: itself, or the one beside a results folder; none if there is none."""
     if path.suffix in (".yaml", ".yml"):
         return [path]
-    beside = [path.with_name(path.name + suffix) for suffix in (".yaml", ".yml")]
+    # "." and ".." have a name only once resolved; a link's study may stand beside the link or what it leads to
+    named = [path.resolve()] if path.name in ("", "..") else [path, path.resolve()]
+    places = [place for place in named if place.name]
+    beside = [place.with_name(place.name + end) for place in places for end in (".yaml", ".yml")]
     return [file for file in beside if file.exists()][:1]

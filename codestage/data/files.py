@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -126,10 +127,14 @@ def find(pattern: str, folder: Path | None) -> list[File]:
 
 
 def _name(path: str, folder: Path | None) -> str:
-    if folder is None:
-        return path
-    inside = str(folder.resolve()) + "/"
-    return path.removeprefix(inside)
+    """The path as people know it; bytes that are no UTF-8 are written out, since documents' ids are text."""
+    inside = "" if folder is None else f"{folder.resolve()}/"
+    return as_text(path.removeprefix(inside))
+
+
+def as_text(said: str) -> str:
+    """What UTF-8 can hold: halves of characters, as in names of other encodings, are written out."""
+    return said.encode("utf-8", "backslashreplace").decode()
 
 
 def _lines(file: File) -> Iterator[str]:
@@ -145,6 +150,7 @@ def _jsonl(file: File, bad: Bad) -> Iterator[Row]:
     with file.open() as binary:
         lines = io.BufferedReader(binary)  # type: ignore[type-var]  # not every decompressor has lines
         for number, line in enumerate(lines, 1):
+            line = line.removeprefix(BOM_UTF8) if number == 1 else line
             if line.strip():
                 try:
                     row = _parse(file, line.decode("utf-8"), number)
@@ -157,7 +163,7 @@ def _jsonl(file: File, bad: Bad) -> Iterator[Row]:
 
 
 def _json(file: File, bad: Bad) -> Iterator[Row]:
-    rows = _parse(file, "".join(_lines(file)), 1)
+    rows = _parse(file, "".join(_lines(file)).removeprefix("\ufeff"), 1)
     if not isinstance(rows, list):
         raise UserError(f"{file.name}: holds a {type(rows).__name__}, not a list of rows")
     yield from rows

@@ -6,6 +6,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 from codestage.data.files import (
     Bad,
     File,
+    as_text,
     by_folder,
     find,
     is_licence,
@@ -205,37 +207,81 @@ def _gym_rows(spec: GymSpec) -> Iterator[Any]:
 
 
 def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -> Item | None:
+    """The item of a row; of a row that holds none, `bad` is told why, and the ways out."""
     make = _example if spec.format == "instruct" else _document
     try:
-        if missing := [column for column in spec.where or () if column not in row]:
-            bad(f"{where}: row {i} has no {', '.join(missing)}, which where asks for ({_columns(row)})")
-            return None
+        if not isinstance(row, Mapping):
+            raise ValueError(f"it is {_kind(row)}, not an object with columns")
+        if unknown := [column for column in spec.where or () if column not in row]:
+            raise _MissingError(f"{', '.join(unknown)}, which where asks for", "correct where")
         item = make(name, row, spec)
         item.content.encode()
         return item
     except UnicodeEncodeError:
-        bad(f"{where}: row {i} holds half of a surrogate pair, which is no character; mend that row")
-        return None
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError):
-        fields = f"{spec.prompt_field or 'prompt'} and {spec.response_field or 'response'}"
-        want = fields if spec.format == "instruct" else (spec.text_field or "text")
-        bad(f"{where}: row {i} has no {want} ({_columns(row)})")
-        return None
+        said = " holds half of a surrogate pair, which is no character; mend that row"
+    except _MissingError as missing:
+        said = f" has no {missing.columns} ({_columns(row)}); {missing.way_out}"
+    except ValueError as error:
+        said = f": {error}; mend that row"
+    bad(f"{where}: row {i}{said}, or leave such rows out with bad_rows: skip")
+    return None
 
 
-def _columns(row: Any) -> str:
-    has = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-    return f"it has: {has[:200]}"
+class _MissingError(Exception):
+    """Columns that a row has not, and what to do where they have other names."""
+
+    def __init__(self, columns: str, way_out: str) -> None:
+        super().__init__(columns)
+        self.columns, self.way_out = columns, way_out
+
+
+NAME_TEXT = "name the column of the text with text_field"
+NAME_BOTH = "name the columns of prompt and response with prompt_field and response_field"
+
+
+def _column(row: Mapping[str, Any], name: str, way_out: str = NAME_BOTH) -> str:
+    """The text of a column."""
+    if name not in row:
+        raise _MissingError(name, way_out)
+    return _text(row[name], name)
+
+
+def _text(said: Any, name: str) -> str:
+    if not isinstance(said, str):
+        raise ValueError(f"{name} is {_kind(said)}")
+    return said
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, int | float):
+        return "a number"
+    words: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
+    return words.get(type(value), f"of type {type(value).__name__}")
+
+
+def _columns(row: Mapping[str, Any]) -> str:
+    return f"it has: {', '.join(map(str, row))[:200]}" if row else "it is empty"
 
 
 def _document(name: str, row: Any, spec: SourceSpec) -> Document:
     if spec.tokenizer and "input_ids" in row:
-        text: Any = _decoder(str(spec.tokenizer)).decode(row["input_ids"], skip_special_tokens=True)
+        text = _decoded(row["input_ids"], spec.tokenizer)
+    elif spec.text_field is None and "text" not in row and "content" not in row:
+        made = "name the tokenizer that made its input_ids with tokenizer"
+        raise _MissingError("text", made if "input_ids" in row else NAME_TEXT)
     else:
-        text = row[spec.text_field or ("text" if "text" in row else "content")]
-    if not isinstance(text, str):
-        raise TypeError
+        text = _column(row, spec.text_field or ("text" if "text" in row else "content"), NAME_TEXT)
     return Document(name, text, _meta(row, spec))
+
+
+def _decoded(ids: Any, tokenizer: str) -> str:
+    try:
+        return _decoder(tokenizer).decode(ids, skip_special_tokens=True)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"input_ids are no tokens ({error})") from None
 
 
 @lru_cache(maxsize=4)
@@ -247,39 +293,41 @@ def _meta(row: Mapping[str, Any], spec: SourceSpec) -> dict[str, str]:
     """What a row says of its licence (or else the study), language and path; of a path, the language of
     its name; and of the columns by which rows are chosen.
     """
-    meta = {key: row[key] for key in META if isinstance(row.get(key), str) and row[key]}
+    meta = {key: as_text(row[key]) for key in META if isinstance(row.get(key), str) and row[key]}
     if spec.license:
         meta.setdefault("license", spec.license)
     if "path" in meta and "language" not in meta and is_source(meta["path"]):
         tags = identify.tags_from_filename(meta["path"]) - {"text", "executable", "non-executable"}
         if tags:
             meta["language"] = min(tags)
-    return meta | {column: str(row[column]) for column in spec.where or ()}
+    return meta | {column: as_text(str(row[column])) for column in spec.where or ()}
 
 
 def _example(name: str, row: Any, spec: SourceSpec) -> Example:
     """Prompt and response, Alpaca's instruction/input/output, a conversation, or question and answer,
     where GSM8K's `####` parts the reasoning from the answer.
     """
-    rationale, system, more = None, None, []
+    rationale: str | None = None
+    system: str | None = None
+    more: list[tuple[str, str]] = []
     if spec.prompt_field and spec.response_field:
-        asked, answered = row[spec.prompt_field], row[spec.response_field]
+        asked, answered = _column(row, spec.prompt_field), _column(row, spec.response_field)
     elif "messages" in row or "conversations" in row:
-        system, exchanges = _exchanges(row.get("messages") or row["conversations"])
-        (asked, answered), *more = exchanges
+        column = "messages" if row.get("messages") or "conversations" not in row else "conversations"
+        system, ((asked, answered), *more) = _exchanges(row[column], column)
     elif "instruction" in row:
         asked = f"{row['instruction']}\n{row.get('input') or ''}".strip()
-        answered = row["output"]
+        answered = _column(row, "output")
     elif "question" in row:
-        steps, marker, answer = row["answer"].rpartition("####")
-        asked, answered, rationale = row["question"], answer.strip(), steps.strip() if marker else None
+        steps, marker, answer = _column(row, "answer").rpartition("####")
+        asked, answered = _column(row, "question"), answer.strip()
+        rationale = steps.strip() if marker else None
     else:
-        asked, answered = row["prompt"], row.get("response", row.get("completion"))
-        rationale = row.get("rationale")
-    told = [asked, answered, *(said for pair in more for said in pair)]
-    perhaps = [said for said in (rationale, system) if said is not None]
-    if not all(isinstance(said, str) for said in (*told, *perhaps)):
-        raise TypeError
+        answer = "completion" if "completion" in row and "response" not in row else "response"
+        if "prompt" not in row:
+            raise _MissingError(f"prompt and {answer}" if answer not in row else "prompt", NAME_BOTH)
+        asked, answered = _column(row, "prompt"), _column(row, answer)
+        rationale = _column(row, "rationale") if row.get("rationale") is not None else None
     return Example(name, asked, answered, rationale, tuple(more), system, _meta(row, spec))
 
 
@@ -292,24 +340,38 @@ ROLES = {
 }
 
 
-def _exchanges(turns: list[dict[str, Any]]) -> tuple[str | None, list[tuple[str, str]]]:
+def _exchanges(turns: Any, column: str) -> tuple[str | None, list[tuple[str, str]]]:
     """What the system was told, and (prompt, response) by turns. A greeting before the first prompt and
     a prompt that nobody answered are left out; any other order is no conversation (ValueError).
     """
-    said: list[tuple[str, Any]] = [
-        (ROLES[turn.get("role", turn.get("from", ""))], turn.get("content", turn.get("value")))
-        for turn in turns
-    ]
-    system = said.pop(0)[1] if said and said[0][0] == "system" else None
-    while said and said[0][0] == "assistant":
+    if not isinstance(turns, list):
+        raise ValueError(f"{column} is {_kind(turns)}, not a list of turns")
+    said = [(i, *_turn(turn, i)) for i, turn in enumerate(turns, 1)]
+    system = said.pop(0)[2] if said and said[0][1] == "system" else None
+    while said and said[0][1] == "assistant":
         said.pop(0)
-    if [role for role, _ in said] != ["user", "assistant"] * (len(said) // 2) + ["user"] * (
-        len(said) % 2
-    ):
-        raise ValueError
-    return system, [
-        (asked[1], answered[1]) for asked, answered in zip(said[::2], said[1::2], strict=False)
-    ]
+    for (i, role, _), due in zip(said, cycle(("user", "assistant")), strict=False):
+        if role == "system":
+            raise ValueError(f"turn {i} is a system turn, which can only be the first")
+        if role != due:
+            raise ValueError(f"turn {i} is a second {role} turn in a row")
+    if len(said) < 2:
+        raise ValueError(f"{column} has no prompt with its answer")
+    texts = [_text(content, f"the content of turn {i}") for i, _, content in said[: len(said) // 2 * 2]]
+    told = None if system is None else _text(system, "the content of turn 1")
+    return told, list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _turn(turn: Any, i: int) -> tuple[str, Any]:
+    """The role and the content of the `i`th turn."""
+    if not isinstance(turn, Mapping):
+        raise ValueError(f"turn {i} is {_kind(turn)}, not an object with role and content")
+    role = turn.get("role", turn.get("from", ""))
+    if role == "":
+        raise ValueError(f"turn {i} has no role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise ValueError(f"role {role!r:.60} of turn {i} is not known (known: {', '.join(ROLES)})")
+    return ROLES[role], turn.get("content", turn.get("value"))
 
 
 def standard_library() -> Iterator[Document]:

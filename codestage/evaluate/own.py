@@ -11,6 +11,7 @@ from typing import Any
 from codestage.errors import UserError
 from codestage.evaluate.converters import Doc
 from codestage.evaluate.items import LETTERS
+from codestage.evaluate.quantities import values
 from codestage.evaluate.rows import parse, text_of
 from codestage.evaluate.tasks import Task
 from codestage.study.schema import OwnTaskSpec
@@ -38,6 +39,8 @@ def own_task(name: str, spec: OwnTaskSpec, folder: Path) -> Task:
         raise UserError(
             f"{path}: answer: number is for written answers, and its questions have choices; leave it out"
         )
+    if spec.answer == "number":
+        _all_numbers(docs, path)
     return Task(
         name=name,
         domain=spec.domain,
@@ -58,6 +61,17 @@ def own_task(name: str, spec: OwnTaskSpec, folder: Path) -> Task:
         instruction="{{question}}",
         data={"own": str(path)},
     )
+
+
+def _all_numbers(docs: list[Doc], path: Path) -> None:
+    """A right answer that is not read as a number could never be given."""
+    for i, doc in enumerate(docs, 1):
+        for what, right in [("answer", doc["answer"]), *(("alias", alias) for alias in doc["aliases"])]:
+            if not values(right):
+                raise UserError(
+                    f"{path}, row {i}: {what} {right!r} is not read as a number, and the task has answer: number; "
+                    "write one number, or leave answer: number out"
+                )
 
 
 def own_docs(path: Path) -> Iterator[Doc]:

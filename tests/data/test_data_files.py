@@ -51,6 +51,21 @@ def test_compressed_and_arrow_files_give_the_same_documents(tmp_path):
         assert texts(name, tmp_path) == TEXTS, name
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json"])
+def test_a_byte_order_mark_before_the_first_row_is_no_part_of_it(tmp_path, name):
+    rows = [{"text": "\ufeffOne."}, {"text": "Two."}]
+    text = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
+    marked = text.encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(marked) if name.endswith(".gz") else marked)
+    assert texts(name, tmp_path) == ["\ufeffOne.", "Two."]
+
+
+def test_a_byte_order_mark_elsewhere_is_told_with_its_line(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "x"}\n\xef\xbb\xbf{"text": "y"}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:2: not JSON"):
+        texts("a.jsonl", tmp_path)
+
+
 def test_files_in_a_bucket_are_read_like_those_at_hand():
     memory = fsspec.filesystem("memory")
     with memory.open("/corpora/b.jsonl", "wb") as file:

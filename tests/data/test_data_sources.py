@@ -4,6 +4,8 @@ import ast
 import gzip
 import io
 import json
+import os
+import re
 import tarfile
 import zipfile
 
@@ -42,6 +44,25 @@ def test_every_kind_of_file_gives_the_same_documents(tmp_path):
         assert [d.text for d in read_source(spec(name), tmp_path)] == texts, name
 
 
+def test_names_that_are_not_utf8_can_be_written_and_others_stay_as_they_are(tmp_path):
+    (tmp_path / "café.jsonl").write_text('{"text": "x"}\n')
+    for name, held in ((b"caf\xe9.jsonl", b'{"text": "x"}\n'), (b"caf\xe9.txt", b"y")):
+        (tmp_path / os.fsdecode(name)).write_bytes(held)
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        entry = tarfile.TarInfo("caf\xe9.py")
+        entry.size = 1
+        tar.addfile(entry, io.BytesIO(b"z"))
+    found = list(read_source(spec("."), tmp_path))
+    inside = "a.tar/caf\\udce9.py"
+    assert [(d.id, d.meta.get("path")) for d in found] == [
+        ("a.tar:1", inside),
+        ("café.jsonl:1", None),
+        ("caf\\udce9.jsonl:1", None),
+        ("caf\\udce9.txt:1", "caf\\udce9.txt"),
+    ]
+    pa.table({"id": [d.id for d in found], "path": [d.meta.get("path") for d in found]})
+
+
 def test_folders_and_patterns_give_their_files_in_order(tmp_path):
     for name in ("z.py", "in/a.txt", "in/deep/b.py", "in/notes.unknown"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +73,6 @@ def test_folders_and_patterns_give_their_files_in_order(tmp_path):
     assert [d.text for d in read_source(spec(str(tmp_path / "z.py")), tmp_path / "in")] == ["z.py"]
 
 
-TURNS = [{"role": "user", "content": "P"}, {"role": "assistant", "content": "R"}]
 INSTRUCTIONS = [
     ({"prompt": "P", "response": "R"}, ("P", "R", None)),
     ({"prompt": "P", "response": "R", "rationale": "Q"}, ("P", "R", "Q")),
@@ -87,41 +107,123 @@ def test_a_line_that_is_not_json_is_told_with_its_number(tmp_path, line):
         list(read_source(spec("a.jsonl"), tmp_path))
 
 
-@pytest.mark.parametrize("row", [{"body": "x"}, {"text": 3}, [1], None, {"messages": "hello"}, {}])
-@pytest.mark.parametrize("format", ["document", "instruct"])
-def test_a_row_of_another_form_is_told_with_its_number(tmp_path, row, format):
-    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(UserError, match=r"a\.jsonl: row 1 has no"):
-        list(read_source(spec("a.jsonl", format), tmp_path))
+MEND = "; mend that row, or leave such rows out with bad_rows: skip"
+NAME_BOTH = "name the columns of prompt and response with prompt_field and response_field"
+
+
+def turns(*said):
+    return {"messages": [{"role": role, "content": content} for role, content in said]}
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"body": "x"}, " has no text (it has: body); name the column of the text with text_field"),
+        ({}, " has no text (it is empty); name the column of the text with text_field"),
+        (
+            {"input_ids": [1]},
+            " has no text (it has: input_ids); name the tokenizer that made its input_ids",
+        ),
+        ({"text": 3}, f": text is a number{MEND}"),
+        ({"text": True}, f": text is true{MEND}"),
+        ({"text": None, "content": "x"}, f": text is null{MEND}"),
+        ({"content": {"a": 1}}, f": content is an object{MEND}"),
+        ([1], f": it is a list, not an object with columns{MEND}"),
+        (None, f": it is null, not an object with columns{MEND}"),
+        ("text", f": it is text, not an object with columns{MEND}"),
+    ],
+)
+def test_why_a_row_is_no_document_is_told_with_its_number(tmp_path, row, why):
+    told_with_its_number(tmp_path, row, spec("a.jsonl"), why)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"text": "x"}, f" has no prompt and response (it has: text); {NAME_BOTH}, or leave such"),
+        ({"prompt": "x"}, f" has no response (it has: prompt); {NAME_BOTH}"),
+        ({"completion": "x"}, f" has no prompt (it has: completion); {NAME_BOTH}"),
+        ({"instruction": "x"}, f" has no output (it has: instruction); {NAME_BOTH}"),
+        ({"question": "x"}, f" has no answer (it has: question); {NAME_BOTH}"),
+        ({"question": "x", "answer": 5}, f": answer is a number{MEND}"),
+        ({"prompt": "x", "response": None}, f": response is null{MEND}"),
+        ({"prompt": ["x"], "response": "y"}, f": prompt is a list{MEND}"),
+        ({"prompt": "x", "response": "y", "rationale": ["z"]}, f": rationale is a list{MEND}"),
+        ([1], f": it is a list, not an object with columns{MEND}"),
+        ({"messages": "hello"}, f": messages is text, not a list of turns{MEND}"),
+        ({"messages": None}, f": messages is null, not a list of turns{MEND}"),
+        ({"messages": []}, f": messages has no prompt with its answer{MEND}"),
+        ({"messages": [], "conversations": 7}, ": conversations is a number, not a list of turns"),
+        ({"messages": ["hello"]}, ": turn 1 is text, not an object with role and content"),
+        ({"messages": [{"content": "x"}]}, ": turn 1 has no role"),
+        (turns(("user", "a")), ": messages has no prompt with its answer"),
+        (turns(("user", "a"), ("user", "b")), f": turn 2 is a second user turn in a row{MEND}"),
+        (turns(("assistant", "hi"), ("user", "a"), ("assistant", "b"), ("assistant", "c")), ": turn 4 is a second assistant turn"),
+        (turns(("user", "a"), ("system", "b"), ("assistant", "c")), ": turn 2 is a system turn, which can only be the first"),
+        (turns(("user", "a"), ("tool", "b")), ": role 'tool' of turn 2 is not known (known: system, user, human, assistant, gpt)"),
+        (turns(("user", [{"type": "text"}]), ("assistant", "b")), f": the content of turn 1 is a list{MEND}"),
+        (turns(("system", "s"), ("user", "a"), ("assistant", None)), ": the content of turn 3 is null"),
+        (turns(("system", 3), ("user", "a"), ("assistant", "b")), ": the content of turn 1 is a number"),
+    ],
+)  # fmt: skip
+def test_why_a_row_is_no_instruction_is_told_with_its_number(tmp_path, row, why):
+    told_with_its_number(tmp_path, row, spec("a.jsonl", "instruct"), why)
+
+
+@pytest.mark.parametrize(
+    ("said", "system", "exchanges"),
+    [
+        ([("assistant", ["hi"]), ("user", "a"), ("assistant", "b")], None, [("a", "b")]),
+        ([("user", "a"), ("assistant", "b"), ("user", None)], None, [("a", "b")]),
+        ([("system", None), ("user", "a"), ("assistant", "b")], None, [("a", "b")]),
+        (
+            [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
+            "s",
+            [("a", "b"), ("c", "d")],
+        ),
+    ],
+)
+def test_what_is_left_out_of_a_conversation_spoils_nothing(tmp_path, said, system, exchanges):
+    (tmp_path / "a.jsonl").write_text(json.dumps(turns(*said)) + "\n")
+    (example,) = read_source(spec("a.jsonl", "instruct"), tmp_path)
+    assert (example.system, example.exchanges) == (system, exchanges)
+
+
+def test_columns_that_the_study_names_are_told_by_their_names(tmp_path):
+    asked = spec("a.jsonl", "instruct").model_copy(update={"prompt_field": "q", "response_field": "a"})
+    told_with_its_number(tmp_path, {"q": "x"}, asked, f" has no a (it has: q); {NAME_BOTH}")
+    told_with_its_number(tmp_path, {"q": "x", "a": 1}, asked, f": a is a number{MEND}")
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        {"prompt": "a", "response": "b", "rationale": ["x"]},
-        {"messages": [{"role": "system", "content": 3}, *TURNS]},
         {"prompt": "a", "response": "\ud83d"},
         {"prompt": "a", "response": "b", "rationale": "\ud83d"},
     ],
 )
-def test_an_instruction_with_a_part_that_is_no_text_is_told_with_its_number(tmp_path, row):
-    told_with_its_number(tmp_path, row, spec("a.jsonl", "instruct"))
+def test_an_instruction_with_half_a_character_is_told_with_its_number(tmp_path, row):
+    told_with_its_number(tmp_path, row, spec("a.jsonl", "instruct"), " holds half of a surrogate pair")
 
 
 def test_a_text_with_half_a_character_is_told_with_its_number(tmp_path):
-    told_with_its_number(tmp_path, {"text": "x \ud83d"}, spec("a.jsonl"))
+    told_with_its_number(
+        tmp_path, {"text": "x \ud83d"}, spec("a.jsonl"), " holds half of a surrogate pair"
+    )
 
 
 @pytest.mark.parametrize("ids", [[-1], [2**40], ["x"], 3])
 def test_tokens_that_are_none_are_told_with_their_row(tmp_path, ids):
     train_tokenizer({"a": ["one two"] * 20}, vocab_size=300, characters=1000, out=tmp_path / "tok")
     asked = {"domain": "text", "path": "a.jsonl", "tokenizer": "tok"}
-    told_with_its_number(tmp_path, {"input_ids": ids}, SourceSpec.model_validate(asked))
+    told_with_its_number(
+        tmp_path, {"input_ids": ids}, SourceSpec.model_validate(asked), ": input_ids are no tokens ("
+    )
 
 
-def told_with_its_number(folder, row, asked):
+def told_with_its_number(folder, row, asked, why):
     (folder / "a.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(UserError, match=r"a\.jsonl: row 1 (has no|holds half)"):
+    with pytest.raises(UserError, match=re.escape(f"a.jsonl: row 1{why}")):
         list(read_source(asked, folder))
     told = []
     assert list(read_source(asked, folder, told.append)) == []

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from codestage.errors import UserError
+from codestage.evaluate.answers import read_output, same_answer
 from codestage.evaluate.documents import has_data, task_items
 from codestage.evaluate.own import own_task
 from codestage.evaluate.tasks import load_tasks, tasks_of
@@ -68,6 +69,15 @@ def test_questions_without_choices_are_answered_in_writing(tmp_path):
     assert second.id == "own-x"
 
 
+def test_every_way_of_writing_a_number_that_is_read_is_an_answer(tmp_path):
+    answers = [-5, 4.0, 1e-7, "1/3", "42%", "$1,250", "12 apples", "twelve", "½"]
+    rows = [{"question": f"{i}?", "answer": answer} for i, answer in enumerate(answers)]
+    found = task(tmp_path, rows, answer="number")
+    for item in task_items(found):
+        assert same_answer(read_output(item.answer, cot=False, kind="number")[0], item.answer, "number")
+    task(tmp_path, [*rows, {"question": "Which?", "answer": "red"}])  # as text
+
+
 def test_zero_is_an_id_like_any_other(tmp_path):
     rows = [{"id": i, "question": f"{i} + 1?", "answer": i + 1} for i in (1, 0)]
     assert [item.id for item in task_items(task(tmp_path, rows))] == ["own-1", "own-0"]
@@ -109,6 +119,21 @@ def test_own_tasks_stand_among_the_named_ones_in_one_order(tmp_path):
         ([WRITTEN[1], WRITTEN[1]], {}, "row 2: id 'x' stood in an earlier row"),
         (WRITTEN, {"letters": True}, "letters need choices"),
         (CHOICES, {"answer": "number"}, "answer: number is for written answers"),
+        (
+            [WRITTEN[0], {"question": "Which?", "answer": "red"}],
+            {"answer": "number"},
+            r"own\.jsonl, row 2: answer 'red' is not read as a number, .* leave answer: number out",
+        ),
+        (
+            [{"question": "Is it?", "answer": True}, WRITTEN[0]],
+            {"answer": "number"},
+            "row 1: answer 'True'",
+        ),
+        (
+            [WRITTEN[0] | {"aliases": ["four", "3 or 4"]}, WRITTEN[1]],
+            {"answer": "number"},
+            "row 1: alias '3 or 4' is not read as a number",
+        ),
     ],
 )
 def test_what_is_no_question_is_said_with_its_row(tmp_path, rows, more, said):
