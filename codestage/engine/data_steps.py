@@ -69,10 +69,12 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
             {n: spec for n, (spec, _) in splits.items()}, str(study_path), study.evaluate.data, own
         ),
     )
-    needs = _needs(study)
+    lengths_of = needs(study)
     if study.validation:
-        _check_held_out(needs, study_path)
-    documents = {name: _documents_step(study.sources[name], name, study_path, items) for name in needs}
+        check_held_out(lengths_of, study_path)
+    documents = {
+        name: _documents_step(study.sources[name], name, study_path, items) for name in lengths_of
+    }
     tokenizer = _tokenizer_step(study, study_path, documents)
     prepared = {
         (name, length): Step(
@@ -81,7 +83,7 @@ def data_steps(study: Study, study_path: Path) -> DataSteps:
             {"source": name, "seq_len": length, **_form(study, name)},
             {"documents": documents[name].hash, "tokenizer": tokenizer.hash},
         )
-        for name, lengths in needs.items()
+        for name, lengths in lengths_of.items()
         for length in sorted(lengths)
     }
     return DataSteps(items, documents, tokenizer, prepared)
@@ -126,25 +128,25 @@ def _form(study: Study, source: str) -> dict[str, Any]:
     return {"format": form, **chat}
 
 
-def _needs(study: Study) -> dict[str, set[int]]:
+def needs(study: Study) -> dict[str, set[int]]:
     """Sources that some arm draws from, with the row lengths they are needed in, in file order."""
-    needs: dict[str, set[int]] = {name: set() for name in study.sources}
+    found: dict[str, set[int]] = {name: set() for name in study.sources}
     for arm in expand(study):
         for stage in arm.stages:
             for phase in stage.phases:
                 for name, tokens in phase.by_source.items():
                     if tokens:
-                        needs[name].add(stage.seq_len)
-    return {name: lengths for name, lengths in needs.items() if lengths}
+                        found[name].add(stage.seq_len)
+    return {name: lengths for name, lengths in found.items() if lengths}
 
 
-def _check_held_out(needs: Mapping[str, set[int]], study_path: Path) -> None:
+def check_held_out(lengths_of: Mapping[str, set[int]], study_path: Path) -> None:
     """
     Raises:
         UserError: a source is drawn in rows of several lengths: the last rows of one hold other text than
             the last rows of another, so that what one stage holds out the other would train on.
     """
-    for name, lengths in needs.items():
+    for name, lengths in lengths_of.items():
         if len(lengths) > 1:
             told = " and ".join(f"{length:,}" for length in sorted(lengths))
             raise UserError(

@@ -13,10 +13,11 @@ from typing import Any
 from codestage.data.mixture import MixturePlan, RowCounts
 from codestage.engine.layout import Layout
 from codestage.engine.store import Step
+from codestage.errors import UserError
 from codestage.study.expand import Arm, Run, StagePlan
 from codestage.study.identity import digest, plain
 from codestage.study.models import ModelShape, shape_told
-from codestage.study.schema import ValidationSpec
+from codestage.study.schema import MOST_STEPS, ValidationSpec
 from codestage.study.seeds import child
 
 WORTH_SHARING = 0.05
@@ -108,7 +109,17 @@ class _Graph:
         self.made = 0
 
     def work(self, run: Run, stage: StagePlan, before: Sequence[StageWork]) -> StageWork:
-        """One stage of one run, on the layout of all stages that draw the same."""
+        """One stage of one run, on the layout of all stages that draw the same.
+
+        Raises:
+            UserError: a control has made the stage longer than any table of its batches can be.
+        """
+        if stage.tokens > MOST_STEPS * stage.batch_tokens:
+            raise UserError(
+                f"arm {run.arm.name!r}, stage {stage.name!r}: {stage.tokens:,} tokens in batches of "
+                f"{stage.batch_tokens:,} are more than {MOST_STEPS:,} steps; give code a smaller share of the option, "
+                "or drop the control that makes this arm"
+            )
         supply = self.supply[stage.seq_len].rows
         _, draws, way, _ = self._known(stage)
         used = {n: (r, w.supply[n].rows) for w in before for n, r in w.layout.used.items()}
@@ -132,7 +143,9 @@ class _Graph:
             parts = tuple((p.tokens, tuple(p.by_source.items())) for p in stage.phases)
             draws = (parts, stage.order, *size, stage.lr, stage.optimizer.lr)
             micro = (stage.micro_batch_tokens, stage.lower_micro_batch)
-            way = (*size, *micro, stage.optimizer, stage.adapter, stage.kind, stage.name)
+            how = (stage.optimizer, stage.adapter, stage.kind, stage.name)
+            # one that the data has not sized yet draws as its option does only until then
+            way = (*size, *micro, *how, stage.matched)
             told = {
                 "kind": stage.kind,
                 "seq_len": stage.seq_len,
@@ -141,6 +154,7 @@ class _Graph:
                 "optimizer": plain(stage.optimizer),
                 **({"lower_micro_batch": True} if stage.lower_micro_batch else {}),
                 **({"adapter": plain(stage.adapter)} if stage.adapter else {}),
+                **({"matched": stage.matched} if stage.matched else {}),
             }
             self.stages[id(stage)] = (stage, draws, way, told)
         return self.stages[id(stage)]

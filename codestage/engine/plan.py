@@ -15,6 +15,7 @@ from codestage.analyse.power import minimum_detectable, read_pilot
 from codestage.data.mixture import RowCounts
 from codestage.data.sources import source_files
 from codestage.engine.asked import evaluation_tasks, modes_after
+from codestage.engine.data_steps import check_held_out, needs
 from codestage.engine.graph import StageWork, Supply, arms_of, training_steps
 from codestage.engine.model_steps import model_shape
 from codestage.engine.results import code_options
@@ -67,6 +68,8 @@ def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> d
     before = read_pilot(pilot) if pilot else None
     mde = minimum_detectable(counted, seeds=len(study.seeds), pilot=before) if counted else None
     _check_paths(study, study_path)
+    if study.validation:
+        check_held_out(needs(study), study_path)
     size = model_shape(study, study_path)
     all_runs = runs(study)
     arms = arms_of(all_runs)
@@ -113,12 +116,7 @@ def _evaluation(
     study: Study, tasks: Sequence[Task], works: Iterable[Sequence[StageWork]]
 ) -> dict[str, int]:
     """What the models are asked: an item in a mode is a question. Items that are not counted yet are left out."""
-    last_of: dict[tuple[str, str], bool] = {}
-    for stages in works:
-        own = ""  # an arm that is matched to prepared data will be another one than the option it stands for here
-        for work in stages:
-            own = work.run.name if work.stage.matched else own
-            last_of[work.segments[-1].hash, own] = work is stages[-1]
+    last_of = {work.segments[-1].hash: work is stages[-1] for stages in works for work in stages}
     questions = tokens = 0
     for last, times in Counter(last_of.values()).items():
         for task in tasks:

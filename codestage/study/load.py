@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from codestage.errors import UserError
 from codestage.study.schema import KINDS, EvaluateSpec, OwnTaskSpec, Study
+from codestage.study.values import shown
 
 _CParser: Any = None
 with suppress(ImportError):  # PyYAML may lack libyaml
@@ -182,11 +183,11 @@ def _explain(error: Any, path: Path, lines: dict[Key, int]) -> str:
         return f"{place}: {name!r} is missing; add it{hint}"
     text = error["msg"].removeprefix("Value error, ")
     value = error["input"]
-    shown = "" if isinstance(value, dict | list) else f" = {value!r}"
+    given = "" if isinstance(value, dict | list) else f" = {shown(value)}"
     if error["type"] == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         text = _suggest(str(value), allowed)
-    return f"{place}: {name}{shown}: {text}"
+    return f"{place}: {name}{given}: {text}"
 
 
 def _known(parent: Key) -> list[str]:

@@ -13,6 +13,8 @@ KINDS = ("pretrain", "continue", "cooldown", "tune")
 FAMILIES = ("llama", "mistral", "qwen", "gemma", "gpt2", "neox", "pangu")
 GPT = ("gpt2", "neox", "pangu")
 """Families with layer norms, biases and a feed-forward of two matrices; they share no key heads."""
+MOST_STEPS = 10**8
+"""Batches of a stage: each has its learning rate in a table, in memory."""
 MATCHED = ("example-matched", "flop-matched")
 """Controls whose size is taken from the data, once that is prepared."""
 CONTROLS = ("competitive", "additive", "token-matched", *MATCHED, "random-order", "schedule-only")
@@ -252,6 +254,11 @@ class StageSpec(Model):
             raise ValueError(
                 f"micro_batch_tokens {micro} must be a multiple of seq_len {self.seq_len} that divides "
                 f"batch_tokens {self.batch_tokens}"
+            )
+        if self.tokens > MOST_STEPS * self.batch_tokens:
+            raise ValueError(
+                f"tokens {self.tokens:,} in batches of {self.batch_tokens:,} are more than {MOST_STEPS:,} steps; raise "
+                "batch_tokens, or lower tokens"
             )
         self._check_budgets()
         if self.lr.warmup_tokens > self.trunk(self.tokens):

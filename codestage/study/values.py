@@ -1,33 +1,57 @@
 """What stands in study files: counts, shares and seeds as people write them, and the base of all parts."""
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_DIGITS = r"\d{1,30}"
+"""More digits than any count or share needs, and few enough to reckon with exactly."""
+MOST = 10**18
+"""Largest count: sums of a few of them still fit into 64 bits."""
+_MOST_TEXT = "1,000,000T"
+MOST_SEED = 2**63 - 1
+"""Largest seed: results hold seeds in 64 bits with a sign."""
+
+
+def _written(value: Any) -> str:
+    """As `str`, which refuses integers of over 4,300 digits: 0xfff… in a file can be one."""
+    long = isinstance(value, int) and value.bit_length() > 256
+    return f"{value:#x}" if long else str(value)
+
+
+def shown(value: Any) -> str:
+    """A value as complaints show it: its beginning, where it is long."""
+    text = _written(value) if isinstance(value, int) else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def parse_count(value: Any) -> int:
-    """`20M`, `1.5B`, `800k` or a whole number, as an exact positive integer."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMBT]?)", str(value).replace("_", ""))
+    """`20M`, `1.5B`, `800k` or a whole number, as an exact integer from 1 to `MOST`."""
+    match = re.fullmatch(rf"({_DIGITS}(?:\.{_DIGITS})?)\s*([kMBT]?)", _written(value).replace("_", ""))
     if isinstance(value, bool) or not match:
-        raise ValueError("write a whole number, or one like 800k, 20M, 1.5B")
+        raise ValueError(f"write a whole number up to {_MOST_TEXT}, or one like 800k, 20M, 1.5B")
     count = Fraction(match[1]) * _UNITS[match[2]]
-    if count.denominator != 1 or count < 1:
-        raise ValueError("must be a whole number of at least 1")
+    if count.denominator != 1 or not 1 <= count <= MOST:
+        raise ValueError(f"must be a whole number of at least 1, and at most {_MOST_TEXT}")
     return int(count)
 
 
 def parse_share(value: Any) -> Fraction:
     """A share of a mixture, exactly as written: 2, 0.25 or 1/3."""
+    # YAML makes 0.00001 a float, which Python writes 1e-05; an exponent in words could be of any size
+    text = f"{Decimal(str(value)):f}" if isinstance(value, float) else _written(value)
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not re.fullmatch(rf"-?{_DIGITS}([./]{_DIGITS})?", text):
             raise ValueError
-        share = Fraction(str(value))
+        share = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError("a share is a number such as 2, 0.25 or 1/3") from None
+        raise ValueError(
+            "a share is a number such as 2, 0.25 or 1/3, without exponent and of at most 30 digits"
+        ) from None
     if share < 0:
         raise ValueError("a share cannot be negative; leave the source out or give it 0")
     return share
@@ -39,23 +63,37 @@ def parse_seeds(value: Any) -> Any:
         return tuple(range(value))
     if not isinstance(value, list | tuple):
         raise ValueError("seeds are a number from 1 to 10,000, or a list such as [0, 1, 2]")
-    if len(set(map(str, value))) < len(value):
+    for seed in value:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MOST_SEED:
+            raise ValueError(f"{shown(seed)} is no seed; write whole numbers from 0 to {MOST_SEED}")
+    if len(set(value)) < len(value):
         raise ValueError("a seed stands twice; each makes one run of an arm")
     return value
 
 
 _COUNT: dict[str, Any] = {"type": "string", "pattern": r"^[\d_]+(\.[\d_]+)?\s*[kMBT]?$"}
-_SEED: dict[str, Any] = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
-_SHARE: dict[str, Any] = {"type": "string", "pattern": r"^\d+(\.\d+)?(/\d+)?$"}
+_SEED: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": MOST_SEED},
+    "minItems": 1,
+}
+_SHARE: dict[str, Any] = {"type": "string", "pattern": rf"^{_DIGITS}([./]{_DIGITS})?$"}
 Count = Annotated[
     int,
     BeforeValidator(parse_count),
-    WithJsonSchema({"$comment": "count", "anyOf": [{"type": "integer", "minimum": 1}, _COUNT]}),
+    WithJsonSchema(
+        {"$comment": "count", "anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST}, _COUNT]}
+    ),
 ]
 CountOrNone = Annotated[
     int,
     BeforeValidator(lambda v: 0 if v == 0 else parse_count(v)),
-    WithJsonSchema({"$comment": "count, or 0", "anyOf": [{"type": "integer", "minimum": 0}, _COUNT]}),
+    WithJsonSchema(
+        {
+            "$comment": "count, or 0",
+            "anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST}, _COUNT],
+        }
+    ),
 ]
 Share = Annotated[
     Fraction,

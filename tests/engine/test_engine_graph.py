@@ -13,9 +13,12 @@ import pytest
 from conftest import TINY, packed
 
 from codestage.data.mixture import MixturePlan, RowCounts, check_supply
+from codestage.engine.data_steps import data_steps
 from codestage.engine.graph import WORTH_SHARING, Supply, training_steps
+from codestage.engine.plan import plan
 from codestage.engine.run import run as do_run
 from codestage.engine.store import Step
+from codestage.errors import UserError
 from codestage.study.expand import runs
 from codestage.study.identity import digest, plain
 from codestage.study.load import load_study
@@ -265,6 +268,46 @@ def test_arms_are_counted_without_laying_out_their_rows(tmp_path):
     tracemalloc.stop()
     assert len(works) == 400
     assert peak < 15e6
+
+
+def test_arms_that_the_data_will_size_are_planned_as_arms_of_their_own(tmp_path):
+    """For each of two seeds: 4k of pre-training with 2k of tuning after it, and a tuning of 2k in either size."""
+    path, found = tmp_path / "study.yaml", []
+    for controls in ("[]", "[flop-matched]", "[flop-matched, example-matched]"):
+        path.write_text(TINY.replace(CONTROLS, f"controls: {controls}"))
+        found.append(plan(path))
+    without, flops, both = found
+    assert flops["tokens"] == without["tokens"] + 2 * (4000 + 2000 + 2000)
+    assert both["tokens"] == flops["tokens"] + 2 * 2000
+    for less, more in ((without, flops), (flops, both)):
+        added = more["tokens"] - less["tokens"]
+        assert more["flops"] - less["flops"] == pytest.approx(added * more["flops_per_token"])
+        checkpoints = more["evaluation"]["checkpoints"] - less["evaluation"]["checkpoints"]
+        assert more["steps"] - less["steps"] == 2 * checkpoints  # trained in one piece, and asked
+    assert [w["evaluation"]["checkpoints"] for w in found] == [12, 12 + 2 * 3, 12 + 2 * 4]
+
+
+def test_a_plan_refuses_what_would_be_held_out_in_one_length_alone(tmp_path):
+    path = tmp_path / "study.yaml"
+    text = STUDIES["a source in two lengths"]
+    path.write_text(text.replace(CONTROLS, "validation: {tokens: 300, times: 3}"))
+    said = []
+    for refuse in (plan, lambda path: data_steps(load_study(path), path)):
+        with pytest.raises(
+            UserError, match=r"study\.yaml:\d+: validation: source 'prose'.* 64 and 128"
+        ) as e:
+            refuse(path)
+        said.append(str(e.value))
+    assert said[0] == said[1]
+
+
+def test_a_control_that_makes_a_stage_endless_is_refused(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(TINY.replace("programs: 1}", "programs: 1000000000000000}"))
+    with pytest.raises(
+        UserError, match=r"arm 'text@token-matched/text', stage 'pretrain': .* steps; give"
+    ):
+        plan(path)
 
 
 def test_of_a_source_drawn_in_longer_rows_the_part_used_is_passed_over(tmp_path):

@@ -1,5 +1,7 @@
 """Reading study files: the design's example works, and nothing typed ends in a traceback."""
 
+from fractions import Fraction
+
 import pytest
 import yaml
 from conftest import TINY
@@ -114,3 +116,50 @@ def test_aliases_of_aliases_are_refused_and_not_followed_for_ever(tmp_path):
     path.write_text("\n".join(lines))
     with pytest.raises(UserError, match="aliases counted"):
         load_study(path)
+
+
+SHARE = "a share is a number such as 2, 0.25 or 1/3, without exponent and of at most 30 digits"
+COUNT = "must be a whole number of at least 1, and at most 1,000,000T"
+REFUSED = {
+    "a seed of 65 bits": ("seeds: 2", "seeds: [18446744073709551616, 0]", "18446744073709551616 is no seed"),
+    "a seed of 64 bits": ("seeds: 2", "seeds: [9223372036854775808]", "9223372036854775808 is no seed"),
+    "a seed below 0": ("seeds: 2", "seeds: [-1]", "-1 is no seed"),
+    "true as a seed": ("seeds: 2", "seeds: [true, 1]", "True is no seed"),
+    "half a seed": ("seeds: 2", "seeds: [1.5]", "1.5 is no seed"),
+    "a seed twice": ("seeds: 2", "seeds: [1, 1]", "a seed stands twice"),
+    "endless seed": ("seeds: 2", f"seeds: [0x{'f' * 5000}]", "… is no seed"),
+    "endless seeds": ("seeds: 2", f"seeds: 0x{'f' * 5000}", "seeds are a number from 1 to 10,000"),
+    "endless tokens": ("tokens: 2k", "tokens: 9999999999999T", COUNT),
+    "a few tokens too many": ("tokens: 2k", "tokens: 1_000_001T", COUNT),
+    "endless digits": ("tokens: 2k", f"tokens: 1.{'0' * 5000}M", "write a whole number up to 1,000,000T"),
+    "an endless number": ("tokens: 2k", f"tokens: 0x{'f' * 5000}", "write a whole number up to 1,000,000T"),
+    "too many steps": ("tokens: 2k", "tokens: 1T", "are more than 100,000,000 steps; raise batch_tokens"),
+    "a share with an exponent": ("programs: 1}", "programs: 1e999999999}", SHARE),
+    "a share of many digits": ("programs: 1}", f"programs: 1.{'0' * 31}/3}}", SHARE),
+    "a large share": ("programs: 1}", "programs: 1.0e+300}", SHARE),
+    "a share by 0": ("programs: 1}", "programs: 1/0}", SHARE),
+    "a share below 0": ("programs: 1}", "programs: -0.00001}", "a share cannot be negative"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_numbers_that_no_study_can_have_are_refused_in_one_sentence(tmp_path, case):
+    old, new, said = REFUSED[case]
+    path = tmp_path / "a.yaml"
+    assert old in TINY
+    path.write_text(TINY.replace(old, new))
+    with pytest.raises(UserError) as refused:
+        load_study(path)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 600
+
+
+def test_the_largest_seeds_and_the_smallest_shares_are_exact(tmp_path):
+    path = tmp_path / "a.yaml"
+    text = TINY.replace("seeds: 2", "seeds: [9223372036854775807, 0]")
+    path.write_text(text.replace("{prose: 2, programs: 1}", "{prose: 1/3, programs: 0.00001}"))
+    study = load_study(path)
+    assert study.seeds == (2**63 - 1, 0)
+    mix = study.stages["pretrain"].options["text+code"].mix
+    assert mix == {"prose": Fraction(1, 3), "programs": Fraction(1, 100_000)}
