@@ -1,7 +1,6 @@
 """What stands in study files: counts, shares and seeds as people write them, and the base of all parts."""
 
 import re
-from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _DIGITS = r"\d{1,30}"
 """More digits than any count or share needs, and few enough to reckon with exactly."""
+_SHARE_TEXT = rf"{_DIGITS}(/{_DIGITS}|(\.{_DIGITS})?([eE][-+]?\d{{1,2}})?)"
 MOST = 10**18
 """Largest count: sums of a few of them still fit into 64 bits."""
 _MOST_TEXT = "1,000,000T"
@@ -42,16 +42,13 @@ def parse_count(value: Any) -> int:
 
 def parse_share(value: Any) -> Fraction:
     """A share of a mixture, exactly as written: 2, 0.25 or 1/3."""
-    # YAML makes 0.00001 a float, which Python writes 1e-05; an exponent in words could be of any size
-    text = f"{Decimal(str(value)):f}" if isinstance(value, float) else _written(value)
+    text = _written(value)  # whose exponent could be of any size, and the number as long
     try:
-        if isinstance(value, bool) or not re.fullmatch(rf"-?{_DIGITS}([./]{_DIGITS})?", text):
+        if isinstance(value, bool) or not re.fullmatch(rf"-?{_SHARE_TEXT}", text):
             raise ValueError
         share = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(
-            "a share is a number such as 2, 0.25 or 1/3, without exponent and of at most 30 digits"
-        ) from None
+        raise ValueError("a share is a number such as 2, 0.25 or 1/3, of at most 30 digits") from None
     if share < 0:
         raise ValueError("a share cannot be negative; leave the source out or give it 0")
     return share
@@ -77,7 +74,7 @@ _SEED: dict[str, Any] = {
     "items": {"type": "integer", "minimum": 0, "maximum": MOST_SEED},
     "minItems": 1,
 }
-_SHARE: dict[str, Any] = {"type": "string", "pattern": rf"^{_DIGITS}([./]{_DIGITS})?$"}
+_SHARE: dict[str, Any] = {"type": "string", "pattern": rf"^{_SHARE_TEXT}$"}
 Count = Annotated[
     int,
     BeforeValidator(parse_count),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from codestage.errors import UserError
 from codestage.study.load import line_of, load_study
+from codestage.study.values import parse_share
 
 
 def test_off_is_a_word_and_true_is_not(tiny):
@@ -118,7 +119,7 @@ def test_aliases_of_aliases_are_refused_and_not_followed_for_ever(tmp_path):
         load_study(path)
 
 
-SHARE = "a share is a number such as 2, 0.25 or 1/3, without exponent and of at most 30 digits"
+SHARE = "a share is a number such as 2, 0.25 or 1/3, of at most 30 digits"
 COUNT = "must be a whole number of at least 1, and at most 1,000,000T"
 REFUSED = {
     "a seed of 65 bits": ("seeds: 2", "seeds: [18446744073709551616, 0]", "18446744073709551616 is no seed"),
@@ -163,3 +164,10 @@ def test_the_largest_seeds_and_the_smallest_shares_are_exact(tmp_path):
     assert study.seeds == (2**63 - 1, 0)
     mix = study.stages["pretrain"].options["text+code"].mix
     assert mix == {"prose": Fraction(1, 3), "programs": Fraction(1, 100_000)}
+
+
+@pytest.mark.parametrize(
+    ("written", "exact"), [("1e-3", "1/1000"), (0.00001, "1/100000"), ("2.5E1", "25")]
+)
+def test_a_share_may_have_a_small_exponent(written, exact):
+    assert parse_share(written) == Fraction(exact)
