@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from codestage.analyse.effects import holm
 from codestage.errors import UserError
@@ -216,14 +216,14 @@ def _compare(a: Number, b: Number, allowed: Sequence[int]) -> dict[str, Any]:
             row["n_allowed"] = list(ends)
             row["p_at_smallest_n"], row["p_at_largest_n"] = (_p(_z(a, b, n, n)) for n in ends)
         return row
-    se = _se(a, b, a.n, b.n)
     z = _z(a, b, a.n, b.n)
+    low, high = _interval(a, b, a.n, b.n)
     return row | {
         "n": min(a.n, b.n),
         "n_from": a.n_from if a.n_from == b.n_from else f"{a.n_from}, {b.n_from}",
         "items": round(difference * a.n / 100) if a.n == b.n else None,
-        "low": round(difference - 100 * REACH * se, 2),
-        "high": round(difference + 100 * REACH * se, 2),
+        "low": round(100 * low, 2),
+        "high": round(100 * high, 2),
         "z": round(z, 2),
         "p": _p(z),
     }
@@ -234,20 +234,45 @@ LEAST_P = 1e-300
 """What a p is taken for that is too small to be written."""
 
 
-def _se(a: Number, b: Number, n_a: int, n_b: int) -> float:
-    """Standard error of the difference of two unpaired shares."""
-    p, q = a.value / 100, b.value / 100
-    if p != q and {p, q} <= {
-        0.0,
-        1.0,
-    }:  # none right against all: the error that holds if there were no difference
-        p = q = (p * n_a + q * n_b) / (n_a + n_b)
-    return math.sqrt(p * (1 - p) / n_a + q * (1 - q) / n_b)
-
-
 def _z(a: Number, b: Number, n_a: int, n_b: int) -> float:
-    se = _se(a, b, n_a, n_b)
-    return (b.value - a.value) / 100 / se if se > 0 else 0.0
+    """The score test of two unpaired shares: their difference by the error that it has if they are equal."""
+    return -_score(0.0, a.value / 100, b.value / 100, n_a, n_b)
+
+
+def _interval(a: Number, b: Number, n_a: int, n_b: int) -> tuple[float, float]:
+    """Differences of the shares that the score test does not reject at 5 % (Mee 1984), so that interval and p agree.
+
+    Wald's interval is far too narrow where items are few or shares near 0 or 1.
+    """
+    p, q = a.value / 100, b.value / 100
+
+    def end(side: float) -> float:
+        if math.isclose(q - p, side):
+            return side
+        return float(optimize.brentq(lambda d: _score(d, p, q, n_a, n_b) - side * REACH, q - p, side))
+
+    return end(-1.0), end(1.0)
+
+
+def _score(difference: float, p: float, q: float, n_a: int, n_b: int) -> float:
+    """How many standard errors `difference` lies above q - p, by the likeliest shares with that difference.
+
+    They are the root of a cubic: Farrington and Manning 1990, Statistics in Medicine 9, 1447.
+    """
+    if difference == q - p:
+        return 0.0
+    d, ratio = difference, n_a / n_b
+    b = -(1 + ratio + q + ratio * p + d * (ratio + 2))
+    c = d * d + d * (2 * q + ratio + 1) + q + ratio * p
+    e = -q * d * (1 + d)
+    a = 1 + ratio
+    v = b**3 / (3 * a) ** 3 - b * c / (6 * a * a) + e / (2 * a)
+    u = math.copysign(math.sqrt(max(b * b / (3 * a) ** 2 - c / (3 * a), 0.0)), v)
+    turn = 0.0 if u == 0 else (math.pi + math.acos(min(max(v / u**3, -1.0), 1.0))) / 3
+    q0 = min(max(2 * u * math.cos(turn) - b / (3 * a), 0.0), 1.0)
+    p0 = min(max(q0 - d, 0.0), 1.0)
+    se = math.sqrt(p0 * (1 - p0) / n_a + q0 * (1 - q0) / n_b)
+    return (d - (q - p)) / se if se > 0 else math.copysign(math.inf, d - (q - p))
 
 
 def _p(z: float) -> float:
@@ -255,12 +280,13 @@ def _p(z: float) -> float:
 
 
 def _needed(a: float, b: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """Items for each arm at which the difference would be found (two proportions, unpaired)."""
+    """Items for each arm at which the score test would find the difference (Fleiss 1981, chapter 3)."""
     if a == b:
         return None
-    p1, p2 = a / 100, b / 100
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return math.ceil(z**2 * (p1 * (1 - p1) + p2 * (1 - p2)) / (p1 - p2) ** 2)
+    p, q = a / 100, b / 100
+    equal, apart = (p + q) * (2 - p - q) / 2, p * (1 - p) + q * (1 - q)
+    z = stats.norm.isf(alpha / 2) * math.sqrt(equal) + stats.norm.isf(1 - power) * math.sqrt(apart)
+    return math.ceil(z**2 / (p - q) ** 2)
 
 
 def _combined(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -35,8 +35,9 @@ def _lines(text: str) -> Iterator[Any]:
 
 
 def text_of(path: Path) -> str:
+    """The whole text of a file, unpacked, without the mark that some editors begin UTF-8 with."""
     try:
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
+from scipy.special import xlog1py, xlogy
 
 from codestage.analyse.audit import MAX_N, PUBLISHED, allowed_sizes, audit, sentences, table_rows
 from codestage.errors import UserError
@@ -36,6 +37,60 @@ def test_z_is_that_of_two_unpaired_proportions(tmp_path, a, b, n, items, z):
     row = audit(path)["differences"][0]
     assert (row["items"], row["z"]) == (items, pytest.approx(z, abs=0.011))
     assert not row["larger_than_sampling_error"]
+
+
+def audited(tmp_path, right, sizes):
+    """The audit's row of two counts of right answers, whose shares are printed to the last digit."""
+    values = [f"T,{100 * r / n!r},{n},{arm}" for r, n, arm in zip(right, sizes, "AB", strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("task,value,n,arm\n" + "\n".join(values) + "\n")
+    (row,) = audit(path)["differences"]
+    return row
+
+
+COUNTS = [
+    ((8, 9), (22, 22)),
+    ((3, 0), (50, 40)),
+    ((217, 86), (425, 319)),
+    ((0, 1), (7, 9)),
+    ((500, 540), (1000, 900)),
+]
+
+
+@pytest.mark.parametrize(("right", "sizes"), COUNTS)
+def test_p_is_that_of_the_chi_square_test_of_the_four_counts(tmp_path, right, sizes):
+    counts = [[r, n - r] for r, n in zip(right, sizes, strict=True)]
+    theirs = stats.chi2_contingency(counts, correction=False).pvalue
+    assert audited(tmp_path, right, sizes)["p"] == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize(("right", "sizes"), COUNTS)
+def test_the_interval_ends_where_the_score_test_begins_to_reject(tmp_path, right, sizes):
+    """The likeliest shares that lie so far apart, by search; the test by their standard error is then at 5 %."""
+    row = audited(tmp_path, right, sizes)
+    (x, y), (n, m) = right, sizes
+    for end in (row["low"] / 100, row["high"] / 100):
+
+        def unlikely(p, apart=end):
+            return -(
+                xlogy(x, p) + xlog1py(n - x, -p) + xlogy(y, p + apart) + xlog1py(m - y, -p - apart)
+            )
+
+        bounds = (max(0.0, -end), min(1.0, 1 - end))
+        p = optimize.minimize_scalar(unlikely, bounds=bounds, method="bounded").x
+        error = (p * (1 - p) / n + (p + end) * (1 - p - end) / m) ** 0.5
+        assert abs(y / m - x / n - end) / error == pytest.approx(1.96, abs=0.01)
+
+
+@pytest.mark.parametrize(("a", "b"), [(36.36, 40.9), (25.6, 27.3), (1.0, 5.0), (90.0, 95.0)])
+def test_items_needed_are_those_of_statsmodels(tmp_path, a, b):
+    from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail as needed
+
+    path = tmp_path / "t.csv"
+    path.write_text(f"task,arm,value\nT,A,{a}\nT,B,{b}\n")
+    (row,) = audit(path)["differences"]
+    theirs = needed((b - a) / 100, a / 100, 0.8, alpha=0.05, alternative="two-sided")
+    assert row["n_needed"] == np.ceil(theirs)
 
 
 def test_the_table_that_ships_is_the_one_of_the_reference_notes(shared):
@@ -102,7 +157,7 @@ def test_without_n_nothing_is_claimed_and_p_is_told_at_both_ends():
     assert (smallest, largest) == (3172, MAX_N)
     for n, told in ((smallest, row["p_at_smallest_n"]), (largest, row["p_at_largest_n"])):
         p, q = 0.4376, 0.4190
-        z = (q - p) / ((p * (1 - p) + q * (1 - q)) / n) ** 0.5
+        z = (q - p) / ((p + q) * (2 - p - q) / 2 / n) ** 0.5
         assert told == pytest.approx(2 * stats.norm.sf(abs(z)))
     (logic,) = [c for c in answer["combined"] if (c["table"], c["to"]) == ("2", CODE)]
     assert (logic["tasks"], logic["without_n"]) == (4, 1)
@@ -143,7 +198,7 @@ def test_two_sizes_are_each_used(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("task,arm,value,n\nT,A,50,100\nT,B,60,400\n")
     (row,) = audit(path)["differences"]
-    assert row["z"] == round(0.1 / (0.25 / 100 + 0.24 / 400) ** 0.5, 2)
+    assert row["z"] == round(0.1 / (0.58 * 0.42 * (1 / 100 + 1 / 400)) ** 0.5, 2)
     assert (row["n"], row["items"], row["n_from"]) == (100, None, "given")
 
 
@@ -237,3 +292,4 @@ def test_none_right_against_all_right_is_a_difference(tmp_path):
     (row,) = audit(path)["differences"]
     assert row["p"] < 0.001
     assert row["larger_than_sampling_error"]
+    assert row["low"] < row["high"] == 100
