@@ -77,10 +77,12 @@ class Ledger:
 
 
 def clean(items: Iterable[Item], spec: SourceSpec, ledger: Ledger) -> Iterator[Item]:
-    """The items that every rule lets through, perturbed where the source says so."""
-    rules = ({"where": lambda item: _where(item, spec.where or {})} if spec.where else {}) | (
-        _rules(spec.clean) if spec.clean else {}
-    )
+    """The items that hold anything and that every rule lets through, perturbed where the source says so."""
+    rules: dict[str, Rule] = {}
+    if spec.where:
+        rules["where"] = lambda item: _where(item, spec.where or {})
+    rules["empty"] = lambda item: None if item.content.strip() else "nothing but white space"
+    rules |= _rules(spec.clean) if spec.clean else {}
     for item in items:
         ledger.read += 1
         for name, rule in rules.items():

@@ -113,7 +113,7 @@ def source_parts(spec: SourceSpec, folder: Path) -> list[Part]:
 
 
 def read_part(part: Part, spec: SourceSpec, folder: Path, bad: Bad | None = None) -> Iterator[Item]:
-    """The documents or examples of a part, one at a time.
+    """The documents or examples of a part, one at a time, empty ones too.
 
     `bad` is told of rows that cannot be read; without it they are an error.
 
@@ -129,7 +129,7 @@ def read_part(part: Part, spec: SourceSpec, folder: Path, bad: Bad | None = None
         spec = spec.model_copy(update={"tokenizer": str(folder / spec.tokenizer)})
     for i, row in enumerate(_rows(part, spec, folder, tell), 1):
         item = _item(f"{part.name}:{i}", part.name, i, row, spec, tell)
-        if item is not None and item.content.strip("\x1f \n\t"):
+        if item is not None:
             yield item
 
 

@@ -95,7 +95,11 @@ def make_items(step: Step, out: Path) -> None:
         raise UserError(f"{path}:{line_of(path, ('evaluate',))}: {error}") from None
     (out / "items.json").write_text(json.dumps(frozen, indent=0, ensure_ascii=False))
     prompts = {
-        name: [e.prompt for e in read_source(spec, path.parent) if isinstance(e, Example)]
+        name: [
+            e.prompt
+            for e in read_source(spec, path.parent)
+            if isinstance(e, Example) and e.prompt.strip()
+        ]
         for name, spec in asked.splits.items()
     }
     (out / "training.json").write_text(json.dumps(prompts, ensure_ascii=False))

@@ -13,8 +13,8 @@ _SHARE_TEXT = rf"{_DIGITS}(/{_DIGITS}|(\.{_DIGITS})?([eE][-+]?\d{{1,2}})?)"
 MOST = 10**18
 """Largest count: sums of a few of them still fit into 64 bits."""
 _MOST_TEXT = "1,000,000T"
-MOST_SEED = 2**63 - 1
-"""Largest seed: results hold seeds in 64 bits with a sign."""
+MOST_SEED = 2**62
+"""Largest seed: results hold seeds in 64 bits with a sign, and `run --until` goes on from it."""
 
 
 def _written(value: Any) -> str:

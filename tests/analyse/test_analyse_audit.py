@@ -72,9 +72,7 @@ def test_the_interval_ends_where_the_score_test_begins_to_reject(tmp_path, right
     for end in (row["low"] / 100, row["high"] / 100):
 
         def unlikely(p, apart=end):
-            return -(
-                xlogy(x, p) + xlog1py(n - x, -p) + xlogy(y, p + apart) + xlog1py(m - y, -p - apart)
-            )
+            return -(xlogy(x, p) + xlog1py(n - x, -p) + xlogy(y, p + apart) + xlog1py(m - y, -p - apart))
 
         bounds = (max(0.0, -end), min(1.0, 1 - end))
         p = optimize.minimize_scalar(unlikely, bounds=bounds, method="bounded").x

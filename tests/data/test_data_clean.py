@@ -53,6 +53,14 @@ def test_each_rule_takes_what_it_names_and_says_why():
     assert told["code"] == ("kind", "code")
 
 
+def test_texts_without_a_word_are_left_out_and_counted_without_any_rule():
+    spec = SourceSpec.model_validate({"domain": "text", "path": "x", "format": "instruct"})
+    ledger = Ledger()
+    rows = [Example("none", " ", "\n"), Example("half", "What?", ""), Example("one", "What?", "That.")]
+    assert [item.id for item in clean(rows, spec, ledger)] == ["half", "one"]
+    assert (ledger.read, ledger.removed) == (3, {"empty": 1})
+
+
 def test_poor_texts_are_told_by_what_is_wrong():
     assert poor(PROSE) is None
     assert poor(CODE) is None

@@ -141,6 +141,13 @@ def test_what_is_no_question_is_said_with_its_row(tmp_path, rows, more, said):
         task(tmp_path, rows, **more)
 
 
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_part_of_it(tmp_path):
+    text = "\n".join(json.dumps(row) for row in WRITTEN)
+    (tmp_path / "own.jsonl").write_text(text, encoding="utf-8-sig")
+    found = own_task("own", OwnTaskSpec(path="own.jsonl", domain="logical"), tmp_path)
+    assert [item.answer for item in task_items(found)] == ["4", "3"]
+
+
 def test_what_ends_a_line_elsewhere_may_stand_in_a_question(tmp_path):
     rows = [{"question": f"What is{end}it?", "answer": "x"} for end in ("\u2028", "\u2029", "\x85")]
     (tmp_path / "own.jsonl").write_text(

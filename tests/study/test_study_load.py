@@ -123,7 +123,7 @@ SHARE = "a share is a number such as 2, 0.25 or 1/3, of at most 30 digits"
 COUNT = "must be a whole number of at least 1, and at most 1,000,000T"
 REFUSED = {
     "a seed of 65 bits": ("seeds: 2", "seeds: [18446744073709551616, 0]", "18446744073709551616 is no seed"),
-    "a seed of 64 bits": ("seeds: 2", "seeds: [9223372036854775808]", "9223372036854775808 is no seed"),
+    "a seed too large": ("seeds: 2", "seeds: [4611686018427387905]", "4611686018427387905 is no seed"),
     "a seed below 0": ("seeds: 2", "seeds: [-1]", "-1 is no seed"),
     "true as a seed": ("seeds: 2", "seeds: [true, 1]", "True is no seed"),
     "half a seed": ("seeds: 2", "seeds: [1.5]", "1.5 is no seed"),
@@ -158,10 +158,10 @@ def test_numbers_that_no_study_can_have_are_refused_in_one_sentence(tmp_path, ca
 
 def test_the_largest_seeds_and_the_smallest_shares_are_exact(tmp_path):
     path = tmp_path / "a.yaml"
-    text = TINY.replace("seeds: 2", "seeds: [9223372036854775807, 0]")
+    text = TINY.replace("seeds: 2", "seeds: [4611686018427387904, 0]")
     path.write_text(text.replace("{prose: 2, programs: 1}", "{prose: 1/3, programs: 0.00001}"))
     study = load_study(path)
-    assert study.seeds == (2**63 - 1, 0)
+    assert study.seeds == (2**62, 0)
     mix = study.stages["pretrain"].options["text+code"].mix
     assert mix == {"prose": Fraction(1, 3), "programs": Fraction(1, 100_000)}
 
