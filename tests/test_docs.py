@@ -1,4 +1,5 @@
-"""Every block on the pages that teach is run, in the order of its page, and the README's commands; other pages' are parsed.
+"""Every block on the pages that teach is run, in the order of its page, and the README's commands; those of studies and
+results as far as their trainings; other pages' are parsed.
 
 How a page is run, each in a folder of its own:
 
@@ -20,19 +21,30 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
+from conftest import needs_smollm2
 
 from codestage import cli
+from codestage.errors import UserError
 from codestage.study.load import load_study
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-TAUGHT = sorted([*DOCS.glob("how-to/*.md"), *DOCS.glob("explanation/*.md")])
+TAUGHT = sorted(
+    [*DOCS.glob("how-to/*.md"), *DOCS.glob("explanation/*.md"), DOCS / "reference/study-file.md"]
+)
 OTHERS = sorted({*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"} - {*TAUGHT})
+STUDIES = sorted(
+    page
+    for folder in ("studies", "results")
+    for page in DOCS.glob(f"{folder}/*.md")
+    if page.stem != "index"
+)
 NOT_RUN = {"cluster": 3, "own-model": 1, "read-the-report": 1, "seeds-and-budget": 2}
 """Blocks that a page may leave unrun, at most."""
 FENCE = re.compile(r"((?:^<!--[^\n]*-->\n+)*)^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
@@ -292,6 +304,44 @@ def test_blocks_of_other_pages_are_what_they_say(page, tmp_path):
             load_study(_written(tmp_path / "study.yaml", block.text))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", STUDIES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_what_pages_of_studies_and_results_say_is_there_to_run(page, tmp_path, monkeypatch, request):
+    """What they begin with is done and what they plan is planned; what would then train for minutes to days is a
+    study file that reads, and what they compare or report is a study of that name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    if page == DOCS / "studies/smollm2-tune.md":
+        needs_smollm2()
+    reader = Reader(tmp_path)
+    assert blocks(page)
+    for block in blocks(page):
+        if block.language == "python":
+            monkeypatch.chdir(page.with_suffix(""))  # it reads what lies beside its page
+            reader.do(block)
+        for line, _ in commands(block) if block.language == "console" else []:
+            for told in line.split("; "):
+                if " FOLDER" in told:
+                    told = told.replace("FOLDER", str(request.getfixturevalue("shared") / "data"))
+                if told.startswith("cd "):
+                    monkeypatch.chdir(words(told)[1])
+                elif told.startswith("codestage "):
+                    try_out(reader, told)
+
+
+def try_out(reader: Reader, line: str) -> None:
+    """A command of a page on which trainings take too long: all of it, or what it would have to find."""
+    command, *rest = words(line)[1:]
+    if command in ("run", "data"):
+        load_study(Path(rest[0]))
+    elif command in ("compare", "report"):
+        named = list(takewhile(lambda word: not word.startswith("-"), rest))
+        assert [name for name in named if Path(f"{name}.yaml").is_file()] == (named or [line])
+    else:
+        status, printed = reader.run(line)
+        assert status == 0, f"{line}\n{printed}"
+
+
 def test_a_page_that_is_wrong_is_noticed(tmp_path, tutorial_study):
     """Of what the others rest on: each kind of mistake on a page fails."""
     wrong = [
@@ -309,6 +359,22 @@ def test_a_page_that_is_wrong_is_noticed(tmp_path, tutorial_study):
         page = _written(tmp_path / f"wrong-{i}.md", text)
         with pytest.raises(BaseException):  # noqa: B017, PT011
             teach(page, tutorial_study.parent)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "codestage run mine-2.yaml",
+        "codestage compare mine mine-2",
+        "codestage report --beside ma2024",
+        "codestage init mine-2",
+    ],
+)
+def test_a_command_that_finds_nothing_is_noticed(tutorial_study, monkeypatch, line):
+    monkeypatch.chdir(tutorial_study.parent)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with pytest.raises((UserError, AssertionError)):
+        try_out(Reader(tutorial_study.parent), line)
 
 
 def _written(path: Path, text: str) -> Path:
