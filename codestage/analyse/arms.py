@@ -73,7 +73,7 @@ def _checkpoints(scores: Sequence[np.ndarray]) -> list[int]:
 def _told(part: Parts, checkpoints: Sequence[int], chance: float | None) -> list[Row]:
     """A row for each arm of `part`, without its name."""
     apart = np.unique(checkpoints)
-    test = make_test(part, moderation(part.seed_variance[apart], part.seeds))
+    test = make_test(part, moderation(part.by_seed[apart]))
     low, high = test.interval(ALPHA)
     p = np.full(len(low), np.nan)
     if chance is not None:

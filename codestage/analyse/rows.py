@@ -15,6 +15,7 @@ from codestage.analyse.bootstrap import Resamples, percentile_interval
 from codestage.analyse.contrasts import Contrast
 from codestage.analyse.effects import (
     Parts,
+    Prior,
     Test,
     alike,
     benjamini_hochberg,
@@ -141,21 +142,18 @@ def _kind(level: Level) -> tuple[str, str, int]:
     return level.batch.first.family, level.level, level.parts.seeds
 
 
-def _priors(found: Sequence[Level]) -> Mapping[tuple[str, str, int], tuple[float, float] | None]:
+def _priors(found: Sequence[Level]) -> Mapping[tuple[str, str, int], Prior | None]:
     """What the seeds' variances of like tests have in common: by family, level and number of seeds."""
     groups: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for level in found:
-        variance = level.parts.seed_variance[np.unique(alike(level.parts))]
-        groups.setdefault(_kind(level), []).append(variance)
+        groups.setdefault(_kind(level), []).append(level.parts.by_seed[np.unique(alike(level.parts))])
     return {
-        kind: None if kind[1] == "overall" else moderation(np.concatenate(v), kind[2])
-        for kind, v in groups.items()
+        kind: None if kind[1] == "overall" else moderation(np.concatenate(tests))
+        for kind, tests in groups.items()
     }
 
 
-def _rows(
-    level: Level, prior: tuple[float, float] | None, resamples: Resamples, metric: str
-) -> list[tuple[int, Row]]:
+def _rows(level: Level, prior: Prior | None, resamples: Resamples, metric: str) -> list[tuple[int, Row]]:
     """(place, row) of every contrast of the batch that has an estimate here."""
     batch, test, scale = level.batch, make_test(level.parts, prior), SCALE[metric]
     margin = MARGINS[metric] / abs(scale)
@@ -205,7 +203,7 @@ def _p_below(test: Test, margin: float) -> np.ndarray:
 
 
 def _bootstrap(
-    level: Level, test: Test, prior: tuple[float, float] | None, resamples: Resamples, scale: float
+    level: Level, test: Test, prior: Prior | None, resamples: Resamples, scale: float
 ) -> list[list[float | None] | None]:
     """Percentile intervals; None where no resample differs from another."""
     draws = np.asarray(np.mean([level.batch.draws[t] for t in level.tasks], axis=0, dtype=np.float32))

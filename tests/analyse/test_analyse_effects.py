@@ -71,7 +71,7 @@ def test_moderated_intervals_hold_the_truth_and_are_narrower():
     widths, widths_alone = [], []
     for _ in range(300):
         many = [parts(simulated(rng, tasks=1)) for _ in range(12)]
-        prior = moderation(np.array([float(p.seed_variance) for p in many]), 3)
+        prior = moderation(np.stack([p.by_seed for p in many]))
         for part in many:
             test, plain = make_test(part, prior), make_test(part)
             total += 1
@@ -86,9 +86,55 @@ def test_moderated_intervals_hold_the_truth_and_are_narrower():
 def test_moderation_gives_back_the_common_size_where_all_are_alike():
     rng = np.random.default_rng(5)
     many = [parts([rng.normal(0, 0.05, (3, 1)) + np.zeros((3, 40))]) for _ in range(400)]
-    size, weight = moderation(np.array([float(p.seed_variance) for p in many]), 3)
-    assert size == pytest.approx(0.05**2, rel=0.3)
-    assert weight > 4
+    prior = moderation(np.stack([p.by_seed for p in many]))
+    assert prior.variance == pytest.approx(0.05**2, rel=0.3)
+    assert prior.df > 4
+    assert prior.most == pytest.approx(2 * 400, rel=0.3)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_contrasts_with_one_base_are_told_from_independent_ones(seeds):
+    """Differences from one arm share a half of their variance, and so a quarter of what each says of its size."""
+    rng = np.random.default_rng(9)
+
+    def independent(base):
+        prior = moderation(rng.normal(size=(40, seeds)) - base * rng.normal(size=seeds))
+        return 1.0 if prior is None else prior.most / (seeds - 1)
+
+    shared, apart = (np.median([independent(base) for _ in range(200)]) for base in (1, 0))
+    assert (
+        2 < shared < 10
+    )  # 40 / (1 + 39 / 4) = 3.7 on the mean; with three seeds it depends on the base's
+    assert apart > 3 * shared
+
+
+def test_tests_that_one_luck_moves_are_not_moderated():
+    rng = np.random.default_rng(10)
+    luck = rng.normal(size=(1, 5))
+    assert moderation(rng.normal(0, 0.1, (30, 5)) + luck) is None
+    assert moderation(rng.normal(size=(30, 2))) is None, "two seeds cannot tell"
+    assert moderation(np.ones((30, 5))) is None
+    assert moderation(rng.normal(size=(7, 5))) is None
+    assert moderation(rng.normal(size=(30, 1))) is None
+
+
+@pytest.mark.parametrize("kind", ["independent", "one base", "unlike", "lucky runs"])
+def test_moderated_families_err_as_seldom_as_they_say(kind):
+    """False findings in any of twelve tests after Bonferroni's correction, where each test's truth is zero."""
+    rng, runs, wrong, single = np.random.default_rng(11), 1000, 0, 0
+    for _ in range(runs):
+        d = rng.normal(size=(12, 3))
+        if kind == "one base":
+            d -= rng.normal(size=3)
+        elif kind == "unlike":
+            d *= np.sqrt(4 / rng.chisquare(4, (12, 1)))
+        elif kind == "lucky runs":
+            d += 3 * rng.normal(size=3)
+        p = make_test(parts([d[..., None] + np.zeros(50)]), moderation(d)).p
+        wrong += p.min() < 0.05 / 12
+        single += (p < 0.05).mean()
+    assert wrong / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+    assert single / runs <= 0.08
 
 
 def test_detectable_effects_are_found_about_four_times_in_five():
