@@ -30,7 +30,7 @@ from codestage.engine.shared import open_store
 from codestage.engine.store import Step, Store
 from codestage.engine.together import Team, launched
 from codestage.engine.tracking import Tracker
-from codestage.engine.until import More, Until, check, settle
+from codestage.engine.until import More, Until, check, forget, settle
 from codestage.engine.versions import Versions
 from codestage.errors import RunError, UserError
 from codestage.study.expand import expand, runs
@@ -232,6 +232,7 @@ def _do_steps(
         return settle(until, study, store.root, lay_out, finish)[0]
     works = lay_out()
     finish(works)
+    forget(store.root)
     return works
 
 

@@ -23,6 +23,8 @@ from codestage.study.schema import Study
 from codestage.study.values import parse_count
 
 MAX_SEEDS = 12
+ADDED = "added-seeds.json"
+"""File of a study's folder."""
 Works = dict[str, list[StageWork]]
 Evaluations = dict[str, Step]
 More = Mapping[str, Sequence[int]]
@@ -132,9 +134,33 @@ def settle(
             else:
                 rounds[-1] |= {"seed": seed, "arms": arms}
                 more, works = larger, planned
+                _remember(folder, more)
         _write(folder, until, rounds, stopped)
         if stopped is not None:
             return works, evaluations
+
+
+def added(folder: Path) -> dict[str, list[int]]:
+    """Arm -> seeds that any run until resolved has added in a study's folder, or began to.
+
+    A run that was killed goes through its rounds again; what later rounds had trained is wanted all the while.
+    """
+    try:
+        told = json.loads((folder / ADDED).read_text())
+        return {str(arm): [int(seed) for seed in seeds] for arm, seeds in told.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(folder: Path, more: More) -> None:
+    known = added(folder)
+    told = {arm: sorted({*known.get(arm, ()), *more.get(arm, ())}) for arm in {**known, **more}}
+    write_atomically(folder / ADDED, json.dumps(told, indent=1))
+
+
+def forget(folder: Path) -> None:
+    """A plain run has ended: the study is as its file says, without the seeds that were added."""
+    (folder / ADDED).unlink(missing_ok=True)
 
 
 def _open(folder: Path) -> tuple[list[str], list[str]]:

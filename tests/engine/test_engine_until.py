@@ -17,7 +17,9 @@ import pytest
 from conftest import TINY
 
 from codestage.engine.results import code_options
-from codestage.engine.until import Until, asked, check, settle
+from codestage.engine.store import Store
+from codestage.engine.until import Until, added, asked, check, forget, settle
+from codestage.engine.wanted import wanted
 from codestage.errors import UserError
 from codestage.evaluate.records import SCHEMA
 from codestage.study.load import load_study
@@ -116,6 +118,19 @@ def test_only_arms_of_open_contrasts_get_more_seeds(tmp_path):
     assert found["code/text"] == list(range(9))
     assert found["other/text"] == list(range(3 + settled))
     assert (told["rounds"][-1]["seed"], told["rounds"][-1]["arms"]) == (None, [])
+
+
+def test_seeds_of_later_rounds_are_remembered_by_a_run_that_begins_again(tmp_path):
+    study = Invented(tmp_path)
+    study.settle(max_seeds=5)
+    before = added(tmp_path)
+    assert before["code/text"] == [3, 4]
+    study.settle(max_seeds=4)
+    assert added(tmp_path) == before
+    forget(tmp_path)
+    assert added(tmp_path) == {}
+    (tmp_path / "added-seeds.json").write_text("[1")
+    assert added(tmp_path) == {}
 
 
 def test_it_stops_where_everything_is_settled(tmp_path):
@@ -254,6 +269,8 @@ def test_killed_in_a_later_round_it_ends_with_the_same_bits(finished, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not all((store / "train" / name).exists() for name in lost)
+    kept = set(wanted(study, Store(store.parent)).steps)
+    assert lost <= kept, "while its records know the study's own seeds alone"
     again = run(study, "--max-seeds", "3")
     assert again[1:] == (items, effects)
     assert again[0]["until"] == told["until"]

@@ -142,10 +142,8 @@ def test_before_anything_ran_all_wait_for_the_data(tmp_path):
 
 def test_seeds_that_were_added_until_resolved_are_wanted(study):
     before = set(wanted(study, Store(study.with_suffix(""))).steps)
-    results = study.with_suffix("") / "results"
-    results.mkdir()
-    rounds = [{"seed": 7, "arms": ["text/text"]}, {"seed": None, "arms": []}]
-    (results / "study.json").write_text(json.dumps({"name": "tiny", "until": {"rounds": rounds}}))
+    path = study.with_suffix("") / "added-seeds.json"
+    path.write_text('{"text/text": [0, 7], "no/arm": [9]}')
     labels = {
         s.label for h, s in wanted(study, Store(study.with_suffix(""))).steps.items() if h not in before
     }
