@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codestage.data.disk import file_digest
-from codestage.data.files import find
+from codestage.data.files import File, find
 from codestage.data.languages.trees import grammar_versions
 from codestage.data.place import files_of
 from codestage.data.shards import Shard
@@ -187,7 +187,7 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
                 local = study_path.parent / spec.hub.id
                 files = find(spec.hub.id, study_path.parent) if local.exists() else []
             else:
-                files = source_files(spec, study_path.parent)
+                files = _apart(spec, study_path)
             held = [(f.identity(), f.name) for f in files]
             identity["files"], names = [hash_ for hash_, _ in held], dict(held)
         except UserError as error:
@@ -200,6 +200,17 @@ def _documents_step(spec: SourceSpec, name: str, study_path: Path, items: Step) 
         payload=(spec, str(study_path), name),
         names=names,
     )
+
+
+def _apart(spec: SourceSpec, study_path: Path) -> list[File]:
+    """The files of a source, which must not be the study and what it writes."""
+    folder = study_path.resolve().parent
+    if spec.path and (held := (folder / spec.path).resolve()).is_dir() and folder.is_relative_to(held):
+        raise UserError(
+            f"{spec.path}: this folder holds the study file and what a run writes; put the documents into a "
+            "folder of their own, or name them by a pattern such as '*.jsonl'"
+        )
+    return source_files(spec, study_path.parent)
 
 
 def _as_before(spec: Model, *later: str) -> dict[str, Any]:

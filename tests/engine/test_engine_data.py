@@ -109,6 +109,24 @@ def test_a_source_in_rows_of_two_lengths_is_not_held_out_for_validation(tmp_path
     data_steps(load_study(path), path)
 
 
+@pytest.mark.parametrize("held", [".", "..", "../corpus"])
+def test_a_folder_that_holds_the_study_is_no_source(tmp_path, held):
+    """A run would read its own results, which change with every run."""
+    made = "procedural: {form: prose, documents: 300, depth: [1, 1]}"
+    folder, beside = tmp_path / "corpus", tmp_path / "beside"
+    for place in (folder, beside):
+        place.mkdir()
+    (folder / "a.txt").write_text("Some words.")
+    path = study(folder, source=(made, f"path: {held}"))
+    with pytest.raises(
+        UserError, match=r"tiny.yaml:\d+: source 'prose': \S+ this folder holds the study"
+    ):
+        data_steps(load_study(path), path)
+    for at, told in ((folder, '"*.txt"'), (beside, "../corpus")):
+        path = study(at, source=(made, f"path: {told}"))
+        assert "a.txt" in str(data_steps(load_study(path), path).documents["prose"].names)
+
+
 def test_documents_made_before_a_key_came_are_still_found(tmp_path):
     """A key at its default adds nothing to what documents are; another value does."""
     made = "procedural: {form: programs, documents: 200, depth: [1, 1]}"
