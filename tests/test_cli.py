@@ -251,6 +251,10 @@ def test_cleaning_is_counted_in_the_sources_ledger(call, study, tmp_path):
     ledger = next(row for row in json.loads(out) if row["source"] == "prose")
     assert ledger["removed"] == {"bad row": 1, "length": 1, "quality": 1, "exact duplicate": 2}
     assert (ledger["read"], ledger["kept"]) == (64, 60)
+    ledgers = (study.with_suffix("") / "store" / "documents").glob("*/ledger.json")
+    told = [e for path in ledgers for e in json.loads(path.read_text())["examples"]]
+    whys = [e["why"] for e in told if e["rule"] == "bad row"]
+    assert [why.endswith("name the column of the text with text_field") for why in whys] == [True]
 
 
 def test_plan_tells_what_each_seed_buys_and_takes_a_pilot(call, study, tmp_path):

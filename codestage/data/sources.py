@@ -30,6 +30,8 @@ from codestage.study.schema_sources import GymSpec, HubSpec, SourceSpec
 
 PIECE_CHARACTERS = 4000
 """Length near which a long module of the standard library is cut, at a top-level statement."""
+OR_SKIP = ", or leave such rows out with bad_rows: skip"
+"""The other way out of a bad row."""
 NOT_LIBRARY = {
     "test",
     "tests",
@@ -223,7 +225,7 @@ def _item(name: str, where: str, i: int, row: Any, spec: SourceSpec, bad: Bad) -
         said = f" has no {missing.columns} ({_columns(row)}); {missing.way_out}"
     except ValueError as error:
         said = f": {error}; mend that row"
-    bad(f"{where}: row {i}{said}, or leave such rows out with bad_rows: skip")
+    bad(f"{where}: row {i}{said}{OR_SKIP}")
     return None
 
 

@@ -24,7 +24,7 @@ from codestage.data.encode import Encoder, ahead
 from codestage.data.instruct import PLAIN, Chat
 from codestage.data.shards import write_documents, write_examples
 from codestage.data.shuffle import from_row, shuffled
-from codestage.data.sources import Example, Item, Part, read_part, read_source, source_parts
+from codestage.data.sources import OR_SKIP, Example, Item, Part, read_part, read_source, source_parts
 from codestage.data.tokenizer import (
     existing_tokenizer,
     load_marks,
@@ -197,7 +197,9 @@ class TrainingSplits:
 def _bad_rows(spec: SourceSpec, ledger: Ledger) -> Callable[[str], None] | None:
     if spec.bad_rows == "error":
         return None
-    return lambda message: ledger.remove("bad row", message.partition(": ")[0], message)
+    return lambda message: ledger.remove(
+        "bad row", message.partition(": ")[0], message.removesuffix(OR_SKIP)
+    )
 
 
 def _duplicates(ledger: Ledger) -> Callable[[Item, Item], None]:
