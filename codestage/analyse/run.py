@@ -10,6 +10,7 @@ from codestage.analyse.agreement import decisions
 from codestage.analyse.arms import arm_rows
 from codestage.analyse.contrasts import Contrast, contrasts
 from codestage.analyse.dose import dose_response
+from codestage.analyse.losses import loss_rows, read_losses
 from codestage.analyse.mixed import block_means, fit, second_opinion
 from codestage.analyse.mixtures import mixture_laws
 from codestage.analyse.over_tasks import over_tasks
@@ -27,6 +28,7 @@ WHOLE = (-100.0, 100.0)
 def analyse(folder: Path) -> dict[str, Any]:
     """Effects and arm means of the study in `folder`; see docs/formats.md for the form."""
     records = read_records(folder)
+    losses = read_losses(folder / "results" / "validation.parquet")
     asked, rows = contrasts(records.study), []
     last = records.study["stages"][-1]
     for metric in MARGINS:
@@ -52,7 +54,8 @@ def analyse(folder: Path) -> dict[str, Any]:
         "effects": rows,
         "sequential": _sequential(records, rows),
         "doses": dose_response(records),
-        "scaling": scaling(records, folder),
+        "losses": loss_rows(records, asked, losses),
+        "scaling": scaling(records, losses),
         "mixtures": mixture_laws(records),
         "decisions": decisions(records),
         "over_tasks": over_tasks(records, asked),

@@ -8,19 +8,15 @@ seeds and items.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from codestage.analyse.bootstrap import Resamples
 from codestage.analyse.effects import Test, holm, make_test, parts, task_parts
 from codestage.analyse.power_law import WITH_OFFSET, fit, refusal
 from codestage.analyse.records import Records
 from codestage.analyse.scales import ALPHA, MARGINS, SCALE, UNITS, levels, places, six, snapped
-from codestage.errors import UserError
 
 DRAWS = 512
 """A curve is fitted to each."""
@@ -82,13 +78,10 @@ def _rung(records: Records, arms: Sequence[Mapping[str, Any]], stage: str, token
     return Rung(tokens, code, base) if code and base else None
 
 
-def scaling(records: Records, folder: Path | None = None, *, draws: int = DRAWS) -> list[Row]:
+def scaling(records: Records, losses: Sequence[Row] = (), *, draws: int = DRAWS) -> list[Row]:
     """A row for each ladder, metric, level and name, then for each source's held-out loss; see docs/formats.md.
 
-    `folder` is the study's: its `results/validation.parquet` is read where it exists.
-
-    Raises:
-        UserError: the held-out losses cannot be read.
+    `losses` are all measurements of it, as `codestage.analyse.losses.read_losses` reads them.
     """
     rows: list[Row] = []
     last = records.study["stages"][-1]
@@ -97,10 +90,7 @@ def scaling(records: Records, folder: Path | None = None, *, draws: int = DRAWS)
             for where, cot in places(records, metric):
                 if where == last:
                     rows += _ladder_rows(records, short, stage, rungs, cot, metric, draws)
-    path = folder / "results" / "validation.parquet" if folder else None
-    if path is not None and path.exists():
-        rows += _held_out_rows(records, path, draws)
-    return rows
+    return rows + _held_out_rows(records, losses, draws)
 
 
 def _ladder_rows(
@@ -281,13 +271,8 @@ def _adjust(rows: Sequence[Row]) -> None:
         row["trend"].setdefault("p_adjusted", None)
 
 
-def _held_out_rows(records: Records, path: Path, draws: int) -> list[Row]:
+def _held_out_rows(records: Records, table: Sequence[Row], draws: int) -> list[Row]:
     """Held-out losses of each source: along the ladder where there is one, else along the stage's training."""
-    columns = ["arm", "seed", "stage", "tokens", "source", "domain", "loss"]
-    try:
-        table = pq.read_table(path, columns=columns).to_pylist()
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise UserError(f"{path}: no readable losses ({error}); run the study again") from None
     rows: list[Row] = []
     whole = {stage: rungs for short, stage, rungs in ladders(records) if short == stage}
     for stage in records.study["stages"]:

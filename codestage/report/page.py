@@ -18,7 +18,7 @@ from codestage.report.answer import WORDS, answer, sure
 from codestage.report.document import MOST_SHOWN, Document, Section, Table
 from codestage.report.drawing import Picture, draw
 from codestage.report.fitted import fitted_sections
-from codestage.report.held_out import held_out
+from codestage.report.held_out import held_out, held_out_points
 from codestage.report.markdown import to_markdown
 from codestage.report.method import method
 from codestage.report.opinions import disagreement, item_by_item, second_opinions
@@ -75,7 +75,7 @@ def compose(records: Records, beside: Mapping[str, Any] | None = None) -> Docume
     subtitle = f"{records.study['name']} · {facts.summary(records)}"
     done = [
         facts.curves(records),
-        held_out(records),
+        held_out(records, view),
         facts.doses(records),
         facts.cleaning(records),
         facts.cost(records),
@@ -105,7 +105,7 @@ def compose(records: Records, beside: Mapping[str, Any] | None = None) -> Docume
         *done,
     ]
     kept = [section for section in sections if section is not None]
-    certain = [*sure(view), *disagreement(view)]
+    certain = [*sure(view), *held_out_points(view), *disagreement(view)]
     return Document(title, subtitle, answer(view), certain, questions.hero(view), kept)
 
 

@@ -57,8 +57,18 @@ def _shown(e: Effect) -> list[str]:
         count(e.n_items),
         count(e.seeds),
         size(e.mde, e.unit),
-        WORDS[claim(e)],
+        _verdict(e),
     ]
+
+
+def _verdict(e: Effect) -> str:
+    """A loss that is lower is better: neither raised nor lowered would say which."""
+    said = claim(e)
+    return (
+        {"raised": "better", "lowered": "worse"}.get(said, WORDS[said])
+        if e.metric == "loss"
+        else WORDS[said]
+    )
 
 
 def _raw(e: Effect) -> list[Cell]:
@@ -72,7 +82,7 @@ def _raw(e: Effect) -> list[Cell]:
         e.n_items,
         e.seeds,
         e.mde,
-        WORDS[claim(e)],
+        _verdict(e),
     ]
 
 

@@ -14,9 +14,10 @@ METRICS = {
     "bpb": "bits per byte of the right answer",
     "exact_match": "exact match",
     "format": "readable answers",
+    "loss": "held-out loss",
     "prob": "probability of the right choice",
 }
-UNITS = {"points": "points", "bits": "bits per byte"}
+UNITS = {"points": "points", "bits": "bits per byte", "nats": "nats a token"}
 
 
 def metric_name(metric: str) -> str:
@@ -24,7 +25,7 @@ def metric_name(metric: str) -> str:
 
 
 def signed(value: float | None, unit: str = "points") -> str:
-    """`+3.2`, `−0.4`, `0.0`: one decimal for points, three for bits. Unknown is a dash."""
+    """`+3.2`, `−0.4`, `0.0`: one decimal for points, three for bits and nats. Unknown is a dash."""
     if value is None:
         return DASH
     shown = f"{value:+.{_decimals(unit)}f}"
@@ -40,7 +41,7 @@ def size(value: float | None, unit: str = "points") -> str:
 
 
 def _decimals(unit: str) -> int:
-    return 3 if unit == "bits" else 1
+    return 1 if unit == "points" else 3
 
 
 def interval(low: float | None, high: float | None, unit: str = "points") -> str:

@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from ladder_fixture import made, peaked, study, write
+from ladder_fixture import made, peaked, study
 from scipy import optimize, stats
 
 from codestage.analyse import power_law
 from codestage.analyse.bootstrap import Resamples
 from codestage.analyse.scaling import _draws, _law, ladders, line_weights, scaling
-from codestage.errors import UserError
 
 TOKENS = np.array([1e6, 2e6, 4e6, 8e6])
 BUDGETS = (1_000_000, 2_000_000, 4_000_000)
@@ -150,11 +149,10 @@ def falling(code, tokens):
 
 
 @pytest.mark.parametrize("budgets", [(), BUDGETS])
-def test_held_out_losses_follow_the_law_they_were_made_of(tmp_path, budgets):
+def test_held_out_losses_follow_the_law_they_were_made_of(budgets):
     told = study(budgets=budgets, items=4)
-    records = made(told, peaked)
-    write(tmp_path, records, losses=losses(told, falling))
-    (row,) = [r for r in scaling(records, tmp_path, draws=128) if r["level"] == "source"]
+    found = scaling(made(told, peaked), losses(told, falling), draws=128)
+    (row,) = [r for r in found if r["level"] == "source"]
     assert row["kind"] == ("held-out ladder" if budgets else "learning curve")
     assert (row["unit"], row["name"], row["domain"]) == ("nats", "python", "code")
     assert row["budgets"][-1]["estimate"] == pytest.approx(1.0, abs=0.05)  # less loss is better
@@ -164,22 +162,12 @@ def test_held_out_losses_follow_the_law_they_were_made_of(tmp_path, budgets):
         assert group["law"]["next"]["tokens"] == 16_000_000
 
 
-def test_one_seed_tells_no_interval_of_a_loss(tmp_path):
+def test_one_seed_tells_no_interval_of_a_loss():
     told = study(seeds=1, items=4)
-    records = made(told, peaked)
-    write(tmp_path, records, losses=losses(told, falling))
-    (row,) = [r for r in scaling(records, tmp_path, draws=16) if r["level"] == "source"]
+    found = scaling(made(told, peaked), losses(told, falling), draws=16)
+    (row,) = [r for r in found if r["level"] == "source"]
     assert row["trend"]["low"] is None
     assert row["groups"][0]["points"][0]["low"] is None
-
-
-def test_losses_that_cannot_be_read_are_told_by_name(tmp_path):
-    records = made(study(items=4), peaked)
-    write(tmp_path, records)
-    path = tmp_path / "results" / "validation.parquet"
-    path.write_text("nothing")
-    with pytest.raises(UserError, match=r"validation\.parquet"):
-        scaling(records, tmp_path)
 
 
 def test_seeds_that_an_arm_of_the_ladder_lacks_are_left_out():

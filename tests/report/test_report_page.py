@@ -189,6 +189,43 @@ def test_held_out_loss_is_the_last_one_over_seeds_and_a_dash_where_unknown(tmp_p
     assert "2.500" in Page(files.html.read_text()).text
 
 
+def test_held_out_losses_are_compared_in_words_a_chart_and_a_table(tmp_path):
+    write(tmp_path, items=60)
+    told = json.loads((tmp_path / "results" / "study.json").read_text())
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "arm": arm["name"], "seed": seed, "stage": stage, "tokens": 9, "source": source, "domain": domain,
+            "loss": 3.0 + shift * (arm["factors"]["pretrain"] != "text") + rng.normal(0, 0.01),
+        }
+        for arm in told["arms"]
+        for seed in told["seeds"]
+        for stage in told["stages"]
+        for source, domain, shift in (("programs", "code", -0.5), ("prose", "text", 0.2))
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "results" / "validation.parquet")
+    effects = json.dumps(analyse(tmp_path), allow_nan=False)
+    (tmp_path / "results" / "effects.json").write_text(effects)
+    files = write_report(tmp_path, tmp_path / "results")
+    (said,) = [
+        line for line in files.markdown.read_text().splitlines() if "Loss on held-out rows, in" in line
+    ]
+    at = said.split("Code at ")
+    assert re.search(
+        r"pre-training: lower by 0\.[45]\d\d \(.*\) on programs; higher by 0\.[12]\d\d \(.*\) on prose\.",
+        at[1],
+    )
+    assert at[2].strip() == "tuning: not resolved on programs and prose."
+    tables = {t.name: list(csv.reader(t.open())) for t in files.tables}
+    verdicts = {tuple(row[:2]): row[-1] for row in tables["held-out-effects.csv"][1:]}
+    assert verdicts["code at pretrain", "programs"] == "better"
+    assert verdicts["code at pretrain", "prose"] == "worse"
+    others = [row[0] for row in tables["held-out-contrasts.csv"][1:]]
+    assert "code at pretrain, right after pretrain" in others
+    assert not {"code at pretrain", "code at tune"} & set(others)
+    assert any(path.name == "held-out-effects.svg" for path in files.figures)
+
+
 @given(st.text())
 def test_no_text_acts_as_latex(text):
     """What is left beside our own escapes holds nothing that LaTeX would read as more than a letter."""
