@@ -9,11 +9,11 @@ import numpy as np
 from codestage.report.answer import claim
 from codestage.report.document import Cell, Chart, Section, Table
 from codestage.report.drawing import family_colour
-from codestage.report.forest import Panel, Row, axis_name, forest
+from codestage.report.forest import EFFECT, Panel, Row, forest
 from codestage.report.questions import MARKS, question
 from codestage.report.records import Effect, HeldOut, Records
 from codestage.report.tables import effect_table
-from codestage.report.text import DASH, capital, listed, metric_name
+from codestage.report.text import DASH, capital, listed
 from codestage.report.view import View
 
 BETTER = "Positive: what is named first predicts the source better, by so many nats a token."
@@ -95,7 +95,7 @@ def _chart(view: View) -> Chart | None:
     ]
     effects = [e for found in mains.values() for e in found]
     title = "What code did to the loss on held-out rows of each source"
-    axis = axis_name(effects[0], metric_name("loss"), view.records.confidence)
+    axis = f"{EFFECT} held-out rows, nats a token saved (bars: {view.records.confidence} interval)"
     return Chart(
         "held-out-effects",
         title,
