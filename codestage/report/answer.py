@@ -106,6 +106,21 @@ def stage_sentence(effect: Effect | None, family: str, records: Records) -> Sent
     return Sentence(said, family, lead, unresolved(effect, confidence))
 
 
+def blind(view: View) -> bool:
+    """No task was shown above chance in any arm, and none told arms apart: all answers are guesses, as far as one can see."""
+    names = [str(task["name"]) for task in view.records.tasks]
+    return bool(names) and all(view.able(n) is False for n in names) and not told_apart(view)
+
+
+def _guessed(effect: Effect | None, family: str, records: Records) -> Sentence:
+    """A difference between guesses is no answer, however narrow its interval."""
+    lead = f"What code {place(family)} does cannot be seen in the answers: no task was shown above chance in any arm"
+    if effect is None or claim(effect) == "unknown":
+        return Sentence("unknown", family, lead, ".")
+    given = f"{metric_name(effect.metric)} differs by {numbers(effect, records.confidence)}"
+    return Sentence("open", family, lead, f". Between these guesses {given}.")
+
+
 def _by(effect: Effect, confidence: str) -> str:
     """`3.2 points (95 % interval +1.1 to +5.3, …)`: the verb already tells the direction."""
     return numbers(effect, confidence).lstrip("+−")
@@ -137,11 +152,13 @@ def interaction_sentence(effect: Effect, stages: list[str], records: Records) ->
 def answer(view: View) -> list[Sentence]:
     """A sentence for each stage and one for the interaction; three where a study has less."""
     records, sentences = view.records, []
+    guesses = blind(view)
     for family in view.stage_families:
         contrast = view.main(family)
         effect = view.effect(contrast, "overall") if contrast else None
-        sentences.append(stage_sentence(effect, family, records))
-    contrast = view.main("interaction")
+        guessed = guesses and claim(effect) not in ("raised", "lowered")
+        sentences.append((_guessed if guessed else stage_sentence)(effect, family, records))
+    contrast = None if guesses else view.main("interaction")
     crossed = view.effect(contrast, "overall") if contrast else None
     if crossed is not None:
         crossing = crossed.contrast.split("×")
@@ -149,7 +166,7 @@ def answer(view: View) -> list[Sentence]:
         sentences.append(
             interaction_sentence(crossed, crossing if known else view.stage_families, records)
         )
-    for more in (_domains(view), _limits(view)):
+    for more in () if guesses else (_domains(view), _limits(view)):
         if more is not None and len(sentences) < 3:
             sentences.append(more)
     return sentences
@@ -308,6 +325,8 @@ def _likelihood(view: View) -> str:
 
 def headline(view: View) -> str:
     """The title of the first chart: each family with its verdict."""
+    if blind(view):
+        return "Differences between guesses: no task was shown above chance in any arm"
     parts = []
     for family in view.families:
         contrast = view.main(family)

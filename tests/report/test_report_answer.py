@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from records_fixture import write
 
 from codestage.analyse.run import analyse
-from codestage.report.answer import answer, sure
+from codestage.report.answer import answer, headline, sure
 from codestage.report.questions import abilities
 from codestage.report.records import Effect, read
 from codestage.report.view import main_view
@@ -19,7 +19,7 @@ def test_an_interaction_is_told_of_its_own_stages():
     effect = Effect(**dict.fromkeys(Effect.__dataclass_fields__) | known)
     stages = ["pretrain", "continue", "tune"]
     view = SimpleNamespace(
-        records=SimpleNamespace(confidence="95 %", stages=stages),
+        records=SimpleNamespace(confidence="95 %", stages=stages, tasks=[]),
         stage_families=stages,
         main=lambda family: effect.contrast if family == "interaction" else None,
         effect=lambda *asked: effect,
@@ -52,3 +52,26 @@ def test_a_task_whose_difference_is_resolved_is_not_called_mute(tmp_path):
     (told,) = [text for text in section.paragraphs if "unable to resolve anything" in text]
     assert "lists" in told
     assert "coins" not in told
+
+
+def test_a_difference_between_guesses_is_no_answer(tmp_path):
+    write(tmp_path, items=30)
+    effects = analyse(tmp_path)
+
+    def said(above, verdict):
+        for row in effects["arms"]:
+            if row["level"] == "task":
+                row["above_chance"] = row["name"] in above
+        for row in effects["effects"]:
+            row["verdict"] = verdict if row["level"] == "overall" else "open"
+        (tmp_path / "results" / "effects.json").write_text(json.dumps(effects, allow_nan=False))
+        view = main_view(read(tmp_path))
+        return [sentence.lead for sentence in answer(view)], headline(view)
+
+    leads, title = said((), "equivalent")
+    assert len(leads) == 2
+    assert all("cannot be seen in the answers: no task was shown above chance" in lead for lead in leads)
+    assert "guesses" in title
+    leads, title = said(("coins",), "equivalent")
+    assert leads[0] == "Code at pre-training made practically no difference to accuracy"
+    assert "guesses" not in title
