@@ -1,4 +1,4 @@
-"""Records of an invented study with doses, mixtures, shorter budgets and held-out losses, for the tests.
+"""Records of an invented study with doses, mixtures and shorter budgets, for the tests.
 
 Never shipped, never shown as a result.
 """
@@ -124,8 +124,8 @@ def made(told, truth, *, run_sd=0.01, trained_sd=0.0, key=0, doses=None, odd="",
     return Records(told, runs(told, doses=doses, odd=odd), names, list(seeds), scores)
 
 
-def write(folder, records, *, losses=()):
-    """The results folder of records; `losses` are rows of `validation.parquet`."""
+def write(folder, records):
+    """The results folder of records."""
     told = records.study
     domain = {t["name"]: t["domain"] for t in told["tasks"]}
     columns = {name: [] for name in SCHEMA.names}
@@ -144,8 +144,6 @@ def write(folder, records, *, losses=()):
     (results / "study.json").write_text(json.dumps(told))
     (results / "runs.json").write_text(json.dumps(records.runs))
     pq.write_table(pa.table(columns, SCHEMA), results / "items.parquet")
-    if losses:
-        pq.write_table(pa.Table.from_pylist(list(losses)), results / "validation.parquet")
     return folder
 
 
