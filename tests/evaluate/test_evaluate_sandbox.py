@@ -411,7 +411,7 @@ for s in (1, 2, 15):
     signal.signal(s, signal.SIG_IGN)
 try:
     if os.fork():
-        time.sleep(0.3)
+        time.sleep(2)
         os._exit(0)
     os.setsid()
     if os.fork():
@@ -431,7 +431,7 @@ def test_nothing_outlives_its_run_and_a_daemon_would_unconfined(box, bare):
         left.kill()
     thread = Thread(target=beside_honest, args=(box, program))
     thread.start()
-    assert until(lambda: with_mark(mark))  # it is there to be seen
+    assert until(lambda: with_mark(mark), 30)  # it is there to be seen
     thread.join()
     assert not with_mark(mark)
 

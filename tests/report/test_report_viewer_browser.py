@@ -201,9 +201,27 @@ def test_the_study_shows_what_it_found(chromium, served, folders):
                 for t in page.locator("table.effects td:nth-child(3)").all_inner_texts()
             ]
             assert shown == sorted(shown, reverse=direction == "descending")
+        assert "level=task" in page.url and "find=sums" in page.url
         rows.filter(has_text="code at pretrain").first.get_by_role("link").click()
         expect(page.locator("#sum-title")).to_contain_text("text+code/text against")
         expect(page.locator("#items-title")).to_contain_text("Items of sums")
+
+
+def test_what_filters_the_effects_leaves_the_page_in_place(chromium, served):
+    """Were it drawn anew when a field is left, a slow press of a button in it would be lost."""
+    with Watched(chromium) as watched:
+        page = watched.open(served)
+        page.get_by_label("Domain or task contains").fill("sums")
+        head = page.get_by_role("button", name="Estimate")
+        head.hover()
+        page.mouse.down()  # the field is left here
+        page.wait_for_timeout(500)
+        page.mouse.up()
+        expect(page.locator("th[aria-sort]", has_text="Estimate")).to_have_attribute(
+            "aria-sort", "ascending"
+        )
+        page.reload()
+        expect(page.get_by_label("Domain or task contains")).to_have_value("sums")
 
 
 def test_an_item_is_reached_with_the_keyboard_alone(chromium, served):

@@ -3,7 +3,7 @@
 import { data, fill, h, mark, segmented, select, wide } from "./dom.js";
 import { between, itemsLink, verdict } from "./effect.js";
 import * as format from "./format.js";
-import { go } from "./state.js";
+import { note } from "./state.js";
 
 const FIRST_ROWS = 60;
 let sorting = { key: null, down: false };
@@ -28,8 +28,10 @@ export function renderEffects(told, state) {
   const body = h("div", {});
   const contrasts = [...new Map(told.rows.map((row) => [row.contrast, row.label]))];
   const draw = () => fill(body, effectRows(told, state, draw));
-  const keep = (changes) => {
-    go(changes, { replace: true });
+  const show = (changes) => {
+    Object.assign(state, changes);
+    note(changes);
+    draw();
   };
   section.append(
     h("h2", { id: "effects-title" }, "By domain and task"),
@@ -45,13 +47,13 @@ export function renderEffects(told, state) {
           ["task", "tasks"],
         ].map(([value, label]) => ({ value, label })),
         state.level ?? "all",
-        (level) => keep({ level: level === "all" ? null : level }),
+        (level) => show({ level: level === "all" ? null : level }),
       ),
       select(
         "Effect",
         [{ value: "", label: "every effect" }, ...contrasts.map(([value, label]) => ({ value, label }))],
         state.contrast ?? "",
-        (contrast) => keep({ contrast }),
+        (contrast) => show({ contrast }),
         { id: "pick-contrast" },
       ),
       h(
@@ -67,7 +69,7 @@ export function renderEffects(told, state) {
             state.find = event.target.value;
             draw();
           },
-          onchange: (event) => keep({ find: event.target.value }),
+          onchange: () => note({ find: state.find }),
         }),
       ),
     ),

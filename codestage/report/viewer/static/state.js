@@ -22,3 +22,9 @@ export function go(changes, { replace = false, fresh = false } = {}) {
     location.hash = next;
   }
 }
+
+// Into the address only, for what the page shows already: drawn anew between a press of the button and
+// its release, what was pressed would be gone and the click with it.
+export function note(changes) {
+  history.replaceState(null, "", address({ ...read(), ...changes }));
+}
