@@ -130,9 +130,8 @@ def lay_out(path: Path) -> None:
         else RowCounts(len(counts), 256, counts)
         for name, source in made.sources.items()
     }
-    works = training_steps(
-        runs(made), {256: Supply(rows, dict.fromkeys(rows, "x"))}, shape(made.model, 4096), 256
-    )
+    supply = Supply(rows, *[dict.fromkeys(rows, "x")] * 2)
+    works = training_steps(runs(made), {256: supply}, shape(made.model, 4096), 256)
     print(len({s.hash for stages in works.values() for w in stages for s in w.segments}))
 
 

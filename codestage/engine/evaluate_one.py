@@ -20,7 +20,8 @@ from codestage.errors import RunError, UserError
 from codestage.evaluate.backend import Backend, Precision
 from codestage.evaluate.documents import published_files, task_items
 from codestage.evaluate.items import Cot, chance
-from codestage.evaluate.run import Evaluation, kept
+from codestage.evaluate.records import kept
+from codestage.evaluate.run import Evaluation
 from codestage.evaluate.sandbox import Mode, Sandbox
 from codestage.evaluate.tasks import Task, load_tasks, modes
 from codestage.study.identity import digest, plain

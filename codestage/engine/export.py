@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codestage.engine.shared import open_store
-from codestage.engine.store import Store, disk_message
+from codestage.engine.store import Store, content, disk_message
 from codestage.errors import RunError, UserError
 
 MODEL_FILES = ("model.safetensors", "config.json")
@@ -74,10 +74,16 @@ def _find(folder: Path, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _tokenizer(store: Store, checkpoint: str) -> Path:
     """The tokenizer of the rows that the checkpoint was trained on."""
-    used = json.loads(store.file("train", checkpoint, "step.json").read_text())["inputs"]
-    rows = next(hash_ for role, hash_ in used.items() if role not in ("parent", "model"))
-    made_by = json.loads(store.file("prepare", rows, "step.json").read_text())["inputs"]
-    return store.read("tokenizer", made_by["tokenizer"])
+    holds = json.loads(store.file("train", checkpoint, "step.json").read_text()).get("holds")
+    rows = set((holds or {}).values())
+    made = [record for record in store.finished("prepare") if content(record) in rows]
+    if not made:
+        raise RunError(
+            f"{store.root}: what {checkpoint[:8]} was trained on is not there; `codestage run` on the study "
+            "prepares it again"
+        )
+    last = max(made, key=lambda record: float(record["finished"]))
+    return store.read("tokenizer", last["inputs"]["tokenizer"])
 
 
 def _scores(folder: Path, run: str, stage: str) -> list[tuple[str, str, float, int]]:

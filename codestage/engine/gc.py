@@ -12,7 +12,7 @@ from typing import Any
 
 from codestage.engine.progress import only_one
 from codestage.engine.shared import DOWNLOAD, SharedStore, open_store
-from codestage.engine.store import Store, disk_message
+from codestage.engine.store import Store, content, disk_message
 from codestage.engine.wanted import wanted
 from codestage.errors import RunError, UserError
 
@@ -140,14 +140,18 @@ def _recorded(folder: Path) -> set[str]:
 
 
 def _with_inputs(found: Iterable[str], held: dict[str, dict[str, Any]]) -> set[str]:
-    """`found` and all that they stand on."""
+    """`found` and all that they stand on; an input is not kept where another in `found` holds the same."""
     needed: set[str] = set()
     stack = list(found)
+    there = {content(held[hash_]) for hash_ in stack if hash_ in held}
     while stack:
         hash_ = stack.pop()
         if hash_ not in needed:
             needed.add(hash_)
-            stack += map(str, held.get(hash_, {}).get("inputs", {}).values())
+            record = held.get(hash_, {})
+            holds = record.get("holds", {})
+            inputs = record.get("inputs", {}).items()
+            stack += [str(h) for role, h in inputs if holds.get(role) not in there]
     return needed
 
 

@@ -52,10 +52,11 @@ class StageWork:
 
 @dataclass(frozen=True)
 class Supply:
-    """Prepared sources of one row length: what they hold, and the steps that made them."""
+    """Prepared sources of one row length: their rows, the steps that made them, and digests of what those hold."""
 
     rows: Mapping[str, RowCounts]
     hashes: Mapping[str, str]
+    contents: Mapping[str, str]
     validation: ValidationSpec | None = None
 
 
@@ -199,7 +200,8 @@ class _Graph:
         stage, layout, held = work.stage, work.layout, self.supply[work.stage.seq_len]
         config, drawn = self._config(work, start, end)
         watched = held.hashes if held.validation else {}
-        inputs = {name: held.hashes[name] for name in {*drawn, *watched}}
+        used = {*drawn, *watched}
+        inputs = {name: held.hashes[name] for name in used}
         if parent:
             inputs["model" if parent.kind == "model" else "parent"] = parent.hash
         return Step(
@@ -207,6 +209,7 @@ class _Graph:
             label=f"{work.run.arm.name}#{work.run.seed} {stage.name} {start}-{end}",
             config=config,
             inputs=inputs,
+            holds={name: held.contents[name] for name in used},
             payload=SegmentPayload(
                 shape=self.shape,
                 stage=stage,

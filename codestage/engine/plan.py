@@ -76,7 +76,8 @@ def plan(study_path: Path, *, pilot: Path | None = None, gpu: str = "h100") -> d
     supply = {
         stage.seq_len: Supply(
             {n: RowCounts(UNKNOWN_ROWS, stage.seq_len) for n in study.sources},
-            dict.fromkeys(study.sources, "unknown"),
+            hashes=dict.fromkeys(study.sources, "unknown"),
+            contents=dict.fromkeys(study.sources, "unknown"),
         )
         for stage in study.stages.values()
     }

@@ -312,8 +312,9 @@ def _sound(record: Mapping[str, Any]) -> bool:
     attempt, files, inputs = record.get("attempt"), record.get("checksums"), record.get("inputs")
     if not isinstance(attempt, str) or not ATTEMPT.fullmatch(attempt):
         return False
-    if not isinstance(files, dict) or not isinstance(inputs, dict):
+    if not all(isinstance(told, dict) for told in (files, inputs, record.get("holds", {}))):
         return False
+    assert isinstance(files, dict)
     return all(
         isinstance(checksum, str) and name and not path.is_absolute() and ".." not in path.parts
         for name, checksum in files.items()

@@ -17,6 +17,7 @@ from codestage.data.own_code import Code
 from codestage.data.shards import Shard
 from codestage.engine.asked import evaluation_tasks, modes_after
 from codestage.engine.data_steps import DataSteps, data_steps, shards
+from codestage.engine.earlier import take_over
 from codestage.engine.graph import StageWork, Supply, training_steps
 from codestage.engine.local import Stopped, gpus, load_ahead, run_steps
 from codestage.engine.model_steps import admit_code, model_shape, model_step
@@ -219,8 +220,9 @@ def _do_steps(
 
     def finish(works: dict[str, list[StageWork]]) -> dict[str, Step]:
         segments = {s.hash: s for stages in works.values() for w in stages for s in w.segments}
-        evaluations = evaluation_steps(study, works, data)
+        evaluations = evaluation_steps(study, works, data, store)
         progress.more = False
+        take_over(evaluations.values(), store)
         do([*segments.values(), *evaluations.values()])
         facts = _facts(study, store, data, progress.seconds)
         all_runs = [stages[0].run for stages in works.values()]
@@ -249,9 +251,13 @@ def plan_training(
     for length in lengths:
         held = shards(data, store, length, study.validation)
         measures[length] = {n: _measure(shard) for n, shard in held.items()}
-        hashes = {n: s.hash for (n, size), s in data.prepared.items() if size == length}
-        rows = {n: shard.counts for n, shard in held.items()}
-        supply[length] = Supply(rows, hashes, study.validation)
+        steps = {n: s for (n, size), s in data.prepared.items() if size == length}
+        supply[length] = Supply(
+            rows={n: shard.counts for n, shard in held.items()},
+            hashes={n: step.hash for n, step in steps.items()},
+            contents={n: store.content(step) for n, step in steps.items()},
+            validation=study.validation,
+        )
     size = model_shape(study, study_path)
     all_runs = [match(study, run, measures, size) for run in runs(study, more)]
     model = model_step(study, study_path, size)
@@ -275,10 +281,12 @@ def _measure(shard: Shard) -> Measure:
 
 
 def evaluation_steps(
-    study: Study, works: Mapping[str, list[StageWork]], data: DataSteps
+    study: Study, works: Mapping[str, list[StageWork]], data: DataSteps, store: Store
 ) -> dict[str, Step]:
     """Checkpoint hash -> its evaluation: once for each checkpoint at the end of a stage."""
     tasks, own = data.items.config["tasks"], data.items.payload.own
+    # not what the items hold: how a task is judged stands beside them, in their step's identity
+    holds = {"tokenizer": store.content(data.tokenizer)}
     steps: dict[str, Step] = {}
     for stages in works.values():
         for work in stages:
@@ -292,6 +300,7 @@ def evaluation_steps(
                 | ({"samples": study.evaluate.samples} if study.evaluate.samples else {})
                 | ({"chat_template": True} if chat else {}),
                 {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash, "items": data.items.hash},
+                holds,
                 payload=(study.evaluate.sandbox, own),
                 cost=EVALUATION_TOKENS,
             )

@@ -47,6 +47,9 @@ class Step:
     config: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Role -> hash of the step whose result is used."""
+    holds: Mapping[str, str] = field(default_factory=dict)
+    """Role -> digest of what that result holds (`Store.content`), where that is known when the step is made: it
+    stands in the identity for the input's hash, so that work is not done again on what came out the same."""
     payload: Any = None
     cost: float = 1.0
     """Tokens to train, or a guess of like size: for order and progress only."""
@@ -59,10 +62,20 @@ class Step:
     def hash(self) -> str:
         cached = self.__dict__.get("_hash")
         if cached is None:
-            identity = [self.kind, VERSIONS[self.kind], self.config, dict(self.inputs)]
+            identity = [self.kind, VERSIONS[self.kind], self.config, stands_on(self.inputs, self.holds)]
             cached = digest(identity)
             self.__dict__["_hash"] = cached
         return str(cached)
+
+
+def stands_on(inputs: Mapping[str, str], holds: Mapping[str, str]) -> dict[str, str]:
+    """Role -> what of an input is part of a step's identity: what it holds where that is told, else its hash."""
+    return {**inputs, **holds}
+
+
+def content(record: Mapping[str, Any]) -> str:
+    """Digest of what a finished step holds, by the checksums of its files."""
+    return digest(record.get("checksums"))
 
 
 class Store:
@@ -117,6 +130,10 @@ class Store:
         result: dict[str, Any] = json.loads(text)
         return result
 
+    def content(self, step: Step) -> str:
+        """Digest of what a finished step holds; raises what `read` does."""
+        return content(json.loads(self.file(step.kind, step.hash, "step.json").read_text()))
+
     def finished(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """What `step.json` says of every finished step, or of those of one kind; what cannot be read is left out."""
         for path in sorted((self.root / "store").glob(f"{kind or '*'}/*/step.json")):
@@ -156,6 +173,7 @@ class Store:
                 "version": VERSIONS[step.kind],
                 "config": plain(step.config),
                 "inputs": dict(step.inputs),
+                **({"holds": dict(step.holds)} if step.holds else {}),
                 "checksums": {name: file_digest(result / name) for name in names},
                 **({"names": dict(step.names)} if step.names else {}),
                 "libraries": libraries(),

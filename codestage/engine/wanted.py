@@ -36,11 +36,12 @@ def wanted(study_path: Path, store: Store) -> Wanted:
     data = data_steps(study, study_path)
     model = model_step(study, study_path, model_shape(study, study_path))
     steps = {step.hash: step for step in (*data.all(), *([model] if model else []))}
-    missing = tuple(step for step in data.prepared.values() if not store.has(step))
+    before = (data.tokenizer, *data.prepared.values())
+    missing = tuple(step for step in before if not store.has(step))
     if not missing:
         known = added(store.root).items()
         more = {arm: [s for s in seeds if s not in study.seeds] for arm, seeds in known}
         works = plan_training(study, study_path, data, store, more)
         steps |= {s.hash: s for stages in works.values() for w in stages for s in w.segments}
-        steps |= {s.hash: s for s in evaluation_steps(study, works, data).values()}
+        steps |= {s.hash: s for s in evaluation_steps(study, works, data, store).values()}
     return Wanted(steps, missing)

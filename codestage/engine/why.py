@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codestage.engine.shared import open_store
-from codestage.engine.store import VERSIONS, Step, Store
+from codestage.engine.store import VERSIONS, Step, Store, stands_on
 from codestage.engine.wanted import Wanted, wanted
 from codestage.errors import UserError
 from codestage.study.identity import plain
@@ -96,10 +96,8 @@ class Explanations:
         if old["version"] != VERSIONS[step.kind]:
             changes.insert(0, _change("codestage's own version of this kind of step", old["version"], VERSIONS[step.kind]))  # fmt: skip
         inputs = []
-        for role in dict.fromkeys([*old["inputs"], *step.inputs]):
+        for role in _other_inputs(old, step):
             was, now = old["inputs"].get(role), step.inputs.get(role)
-            if was == now:
-                continue
             source = self._now.steps.get(now) if now else None
             reason = self.explain(source, was) if source and was else None
             inputs.append({"role": role, "was": was, "now": now, "why": reason})
@@ -203,6 +201,12 @@ def _change(field: str, was: Any, now: Any) -> Change:
     return {"field": field, "was": was, "now": now}
 
 
+def _other_inputs(old: Mapping[str, Any], step: Step) -> list[str]:
+    """Roles of inputs that are not the same, or do not hold the same, as those of a finished step."""
+    was, now = stands_on(old["inputs"], old.get("holds", {})), stands_on(step.inputs, step.holds)
+    return [role for role in dict.fromkeys([*was, *now]) if was.get(role) != now.get(role)]
+
+
 def _called(hash_: str, label: str, asked: str) -> bool:
     by_hash = len(asked) >= 4 and hash_.startswith(asked.lower())
     return by_hash or asked.casefold() in label.casefold()
@@ -210,7 +214,8 @@ def _called(hash_: str, label: str, asked: str) -> bool:
 
 def _readable(record: Mapping[str, Any]) -> bool:
     kinds = {"config": dict, "inputs": dict, "label": str, "version": int, "hash": str}
-    return all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+    told = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+    return told and isinstance(record.get("holds", {}), dict)
 
 
 def _name(label: str, *, seed: bool = True) -> str:
@@ -229,8 +234,7 @@ def _closest(step: Step, held: Sequence[dict[str, Any]]) -> dict[str, Any] | Non
 
     def distance(record: dict[str, Any]) -> tuple[int, float]:
         here = sum(1 for _ in differences(record["config"], config, {}))
-        roles = {*record["inputs"], *step.inputs}
-        here += sum(record["inputs"].get(r) != step.inputs.get(r) for r in roles)
+        here += len(_other_inputs(record, step))
         return here, -float(record.get("finished") or 0.0)
 
     return min(same or held, key=distance, default=None)

@@ -135,8 +135,8 @@ class Workshop:
         import torch
 
         from codestage.evaluate.backend import Backend
-        from codestage.evaluate.records import CHECKPOINT_SCHEMA
-        from codestage.evaluate.run import Evaluation, kept
+        from codestage.evaluate.records import CHECKPOINT_SCHEMA, kept
+        from codestage.evaluate.run import Evaluation
         from codestage.evaluate.sandbox import Sandbox
         from codestage.evaluate.tasks import tasks_of
         from codestage.train.loop import Interrupted

@@ -1,7 +1,16 @@
 """Item records: one row for each task, item, mode and metric; nothing is averaged away."""
 
-import pyarrow as pa
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codestage.evaluate.items import Cot, Item
+from codestage.evaluate.tasks import Task
+
+PART = 1000
+"""Items that are scored, and kept, at once."""
 SCHEMA = pa.schema(
     [
         ("run", pa.string()),
@@ -35,3 +44,25 @@ IDENTITY = ("run", "arm", "seed", "stage", "tokens")
 """Columns that say which run a row belongs to: a checkpoint that many arms share is evaluated once."""
 
 CHECKPOINT_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in IDENTITY])
+
+
+def named_parts(task: Task, mode: Cot, items: Sequence[Item]) -> Iterator[tuple[str, Sequence[Item]]]:
+    """The items of each part of a task in a mode, with the part's name; the harness asks its own at once."""
+    size = max(1, len(items)) if task.harness else PART
+    for i in range(0, len(items), size):
+        yield f"{task.name}-{mode}-{i // size}", items[i : i + size]
+
+
+def kept(folder: Path, name: str, make: Callable[[], pa.Table]) -> pa.Table:
+    """The part that `folder` holds under a name, or else made and put there."""
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        keep(path, make())
+    return pq.read_table(path).cast(CHECKPOINT_SCHEMA)
+
+
+def keep(path: Path, part: pa.Table) -> None:
+    """Put a part where `kept` looks for it, in one move."""
+    fresh = path.with_suffix(".part")
+    pq.write_table(part, fresh)
+    fresh.replace(path)

@@ -4,11 +4,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from codestage.data.instruct import PLAIN, Template
 from codestage.evaluate.answers import read_output, same_answer
@@ -24,14 +22,12 @@ from codestage.evaluate.code import (
     written_program,
 )
 from codestage.evaluate.items import LETTERS, Cot, Item, permuted
-from codestage.evaluate.records import CHECKPOINT_SCHEMA
+from codestage.evaluate.records import CHECKPOINT_SCHEMA, named_parts
 from codestage.evaluate.sandbox import Sandbox
 from codestage.evaluate.scoring import bits_per_byte, choice_accuracy, choice_probability, overlap_f1
 from codestage.evaluate.speak import Scored, Written
 from codestage.evaluate.tasks import Task, longest_answer, modes
 
-PART = 1000
-"""Items that are scored, and kept, at once."""
 NEXT_QUESTION = ("\nQuestion:",)
 TEMPERATURE = 0.8
 """Of samples; the answers without samples are greedy."""
@@ -83,19 +79,15 @@ class Evaluation:
         with one supplied, and one for programs not for reasoning first.
         """
         for task, items in tasks.items():
-            if task.harness:
-                from codestage.evaluate.harness import harness_records
-
-                if "off" in cot:
-                    model = cast(Backend, self.model)
-                    yield f"{task.name}-off-0", partial(harness_records, model, task, len(items))
-                continue
             for mode in modes(task, cot):
-                for i in range(0, len(items), PART):
-                    name = f"{task.name}-{mode}-{i // PART}"
-                    yield name, partial(self._part, task, mode, items[i : i + PART])
+                for name, some in named_parts(task, mode, items):
+                    yield name, partial(self._part, task, mode, some)
 
     def _part(self, task: Task, mode: Cot, items: Sequence[Item]) -> pa.Table:
+        if task.harness:
+            from codestage.evaluate.harness import harness_records
+
+            return harness_records(cast(Backend, self.model), task, len(items))
         rows: list[Row] = []
         if mode != "generated":
             rows += self._likelihoods(task, mode, items)
@@ -291,16 +283,6 @@ class _Reader:
             golds = (self.item.answer, *self.item.aliases)
             values["f1"] = max(overlap_f1(answer or "", gold) for gold in golds)
         return values, status
-
-
-def kept(folder: Path, name: str, make: Callable[[], pa.Table]) -> pa.Table:
-    """The part that `folder` holds under a name, or else made and put there."""
-    path = folder / f"{name}.parquet"
-    if not path.exists():
-        fresh = path.with_suffix(".part")
-        pq.write_table(make(), fresh)
-        fresh.replace(path)
-    return pq.read_table(path).cast(CHECKPOINT_SCHEMA)
 
 
 def program_of(item: Item, output: str) -> str:

@@ -32,7 +32,7 @@ def study(tmp_path, *changes):
 
 def works(made):
     rows = {n: RowCounts(10**6, 64) for n in made.sources}
-    supply = {64: Supply(rows, dict.fromkeys(rows, "x"))}
+    supply = {64: Supply(rows, *[dict.fromkeys(rows, "x")] * 2)}
     arms = [Run(arm, 0) for arm in expand(made)]
     return training_steps(arms, supply, shape(made.model, 384), 64)
 

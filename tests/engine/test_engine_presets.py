@@ -109,7 +109,7 @@ def test_both_studies_of_doses_of_petty2024_share_the_arm_without_code(tmp_path)
         (tmp_path / file).write_text(text)
         study = load_study(tmp_path / file)
         rows = {name: RowCounts(60_000, 128) for name in study.sources}
-        supply = {128: Supply(rows, {name: name for name in rows}, study.validation)}
+        supply = {128: Supply(rows, *[{name: name for name in rows}] * 2, study.validation)}
         works = training_steps(runs(study), supply, shape(study.model, 1024), 128)
         found.append({run: stages[0].segments for run, stages in works.items()})
     first, second, _ = found

@@ -170,6 +170,67 @@ def test_an_edited_study_does_only_what_changed(finished, tmp_path):
     assert all(" tune " in r["label"] or "after tune" in r["label"] for r in records)
 
 
+def answers(folder):
+    """What was recorded, and how many seconds each took, by item."""
+    table = pq.read_table(folder / "results" / "items.parquet")
+    key = ("run", "stage", "task", "item", "cot", "metric")
+    return {tuple(r[k] for k in key): (r["value"], r["output"], r["seconds"]) for r in table.to_pylist()}
+
+
+def ask_of_its_own(folder, question):
+    """Write the small study with a question more than it has, and one that asks for nothing."""
+    rows = [{"question": q, "choices": ["3", "4"], "answer": "4"} for q in (question, "Four?")]
+    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return write(
+        folder, TINY.replace("items: 4}", "items: 4, tasks: {own: {domain: x, path: own.jsonl}}}")
+    )
+
+
+def codestage(*arguments):
+    command = [sys.executable, "-m", "codestage.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_task_more_trains_nothing_again_where_no_document_asks_it(finished, tmp_path):
+    """The data are prepared again, to look for the question; what came out the same is the same to training."""
+    folder = copy(finished, tmp_path)
+    out, before, known = folder / "tiny", steps(folder / "tiny"), weights(folder / "tiny")
+    answered = answers(out)
+    study = ask_of_its_own(folder, "Which number of apples did nobody in this village ever count twice?")
+    assert json.loads(codestage("why", study, "--json").stdout)["waits_for"]
+    code, _, err = run(study)
+    assert code == 0, err
+    new = {kind for kind, _ in set(steps(out)) - set(before)}
+    assert new == {"items", "documents", "tokenizer", "prepare", "evaluate"}
+    assert weights(out) == known
+    found = answers(out)
+    assert {task for _, _, task, *_ in found.keys() - answered.keys()} == {"own"}
+    assert {key: found[key] for key in answered} == answered  # to the second: none was asked again
+    # what was prepared before can go; what was trained on it stays, and knows its tokenizer
+    done = codestage("gc", study, "--delete")
+    assert done.returncode == 0, done.stderr
+    assert len([kind for kind, _ in steps(out) if kind == "tokenizer"]) == 1
+    assert weights(out) == known
+    done = codestage("export", out, "--run", "text/text#0", "--to", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_task_more_trains_again_where_a_document_asks_it(finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    (prose,) = (p for p in (folder / "tiny/store/documents").glob("*") if "of prose" in label(p))
+    question = pq.read_table(prose / "documents.parquet")["text"][7].as_py()
+    study = ask_of_its_own(folder, question)
+    assert run(study)[0] == 0
+    trained = [key for key in steps(folder / "tiny") if key[0] == "train"]
+    assert len(trained) == 2 * len(
+        weights(finished / "tiny")
+    )  # none of the first is used: all read prose
+
+
+def label(folder):
+    return json.loads((folder / "step.json").read_text())["label"]
+
+
 def test_a_study_of_one_arm_has_the_weights_of_the_same_arm_in_the_grid(finished, tmp_path):
     """Sharing changes no result: alone, every stage is trained in one piece."""
     alone = TINY.replace("      text:      {mix: {prose: 1}}\n", "").replace(

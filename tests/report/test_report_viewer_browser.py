@@ -201,7 +201,8 @@ def test_the_study_shows_what_it_found(chromium, served, folders):
                 for t in page.locator("table.effects td:nth-child(3)").all_inner_texts()
             ]
             assert shown == sorted(shown, reverse=direction == "descending")
-        assert "level=task" in page.url and "find=sums" in page.url
+        assert "level=task" in page.url
+        assert "find=sums" in page.url
         rows.filter(has_text="code at pretrain").first.get_by_role("link").click()
         expect(page.locator("#sum-title")).to_contain_text("text+code/text against")
         expect(page.locator("#items-title")).to_contain_text("Items of sums")
