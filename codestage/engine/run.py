@@ -296,7 +296,7 @@ def evaluation_steps(
             steps[end.hash] = Step(
                 "evaluate",
                 f"{work.run.name} after {work.stage.name}",
-                {"tasks": tasks, "cot": cot}
+                {"tasks": tasks, "cot": cot, "library": data.tokenizer.config["library"]}
                 | ({"samples": study.evaluate.samples} if study.evaluate.samples else {})
                 | ({"chat_template": True} if chat else {}),
                 {"checkpoint": end.hash, "tokenizer": data.tokenizer.hash, "items": data.items.hash},

@@ -18,7 +18,7 @@ from codestage.evaluate.run import Evaluation
 from codestage.evaluate.tasks import load_tasks
 
 TASKS = load_tasks(["coin_flip", "ordering"])
-OPTIONS = {"cot": ["off", "supplied"], "samples": 2}
+OPTIONS = {"cot": ["off", "supplied"], "samples": 2, "library": "0.22"}
 
 
 class Silent:
@@ -104,6 +104,7 @@ OTHERS = {
     "another checkpoint": {"checkpoint": "d"},
     "another tokenizer": {"tokenizer": "others"},
     "other samples": {"samples": 3},
+    "another version of what cuts prompts": {"library": "0.1"},
     "a chat template": {"chat_template": True},
     "another version of the tasks": {"tasks": [replace(t, version=t.version + 1) for t in TASKS]},
     "another mode": {"cot": ["generated"]},

@@ -86,7 +86,8 @@ def test_a_worker_that_died_while_it_waited_is_replaced(tmp_path, tiny, tiny_stu
 def test_an_evaluation_that_is_asked_to_stop_begins_no_other_part(tmp_path, monkeypatch):
     made, asked = [], []
     monkeypatch.setattr(
-        "codestage.evaluate.run.kept", lambda folder, name, make: made.append(name) or asked.append(1)
+        "codestage.evaluate.records.kept",
+        lambda folder, name, make: made.append(name) or asked.append(1),
     )
     monkeypatch.setattr("codestage.evaluate.backend.Backend.load", lambda *a, **k: None)
     monkeypatch.setattr(
