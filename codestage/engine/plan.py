@@ -240,17 +240,21 @@ def _unanswered(study: Study) -> list[str]:
 
 
 def _unread(study: Study, path: Path, tasks: Sequence[Task]) -> list[str]:
-    """Of tasks that are on no hub, and whose published files are not in the study's folder."""
+    """Of tasks whose published files are not in the study's folder: those that no hub has, and those read from one."""
     folder = path.parent / study.evaluate.data if study.evaluate.data else None
-    known = [t for t in tasks if t.harness or "hub" in t.data or has_data(t, folder)]
-    missing = [task for task in tasks if task not in known]
-    if not missing:
-        return []
-    told = "; ".join(f"{task.name} ({', '.join(task.data['files'])})" for task in missing)
-    where = f"{folder} has not what they need" if folder else "name the folder that holds them"
-    return [
-        f"no hub has these tasks, so their published files are read from evaluate.data: {told}; {where}"
-    ]
+    missing = [task for task in tasks if not task.harness and not has_data(task, folder)]
+    lost = [task for task in missing if "hub" not in task.data]
+    read = [task.name for task in missing if "hub" in task.data]
+    found = []
+    if lost:
+        told = "; ".join(f"{task.name} ({', '.join(task.data['files'])})" for task in lost)
+        where = f"{folder} has not what they need" if folder else "name the folder that holds them"
+        found.append(
+            f"no hub has these tasks, so their published files are read from evaluate.data: {told}; {where}"
+        )
+    if read and folder:
+        found.append(f"not in {folder}, so read from the hub when the study runs: {', '.join(read)}")
+    return found
 
 
 def _warnings(study: Study, tasks: list[dict[str, Any]], mde: Mapping[str, Any] | None) -> list[str]:

@@ -173,6 +173,10 @@ def test_a_plan_names_tasks_that_no_hub_has(tmp_path):
     (told,) = [w for w in plan(path)["warnings"] if "no hub has these tasks" in w]
     assert "cosqa" not in told
     assert "published has not what they need" in told
+    (read,) = [w for w in plan(path)["warnings"] if "read from the hub" in w]
+    assert "published, so" in read
+    assert "svamp" in read
+    assert "cosqa" not in read
 
 
 def test_a_plan_says_that_nothing_about_code_is_compared(tmp_path):
