@@ -7,14 +7,26 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import codestage
 
 ROOT = Path(__file__).parents[1]
+IMPORT_ALL = """
+from importlib import import_module
+from pkgutil import walk_packages
+import codestage
+for module in walk_packages(codestage.__path__, "codestage."):
+    try:
+        module.name.endswith("__main__") or import_module(module.name)
+    except ModuleNotFoundError as missing:
+        print(module.name, missing.name)
+"""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -28,19 +40,40 @@ def wheel(tmp_path_factory):
     return made
 
 
+def depended_on(requirements: list[str]) -> dict[str, Distribution]:
+    """What pip would install for them here: every distribution by its name, theirs in turn too."""
+    found: dict[str, Distribution] = {}
+    todo, seen = [Requirement(text) for text in requirements], set()
+    while todo:
+        wanted = todo.pop()
+        if str(wanted) in seen:
+            continue
+        seen.add(str(wanted))
+        found[wanted.name] = distribution(wanted.name)
+        assert wanted.specifier.contains(found[wanted.name].version, prereleases=True), str(wanted)
+        inner = [Requirement(text) for text in found[wanted.name].requires or []]
+        extras = ["", *wanted.extras]
+        todo += [
+            r for r in inner if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in extras)
+        ]
+    return found
+
+
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """The folder of a new environment with the wheel in it.
+    """The folder of a new environment with the wheel in it and what it says it depends on, no extras.
 
-    Its dependencies, gigabytes of them, are this environment's: one line of a `.pth` file, behind the new
-    environment's own packages. That file is not read for `.pth` files in turn, so the checkout stays out.
+    The dependencies are gigabytes, so they are links to this environment's.
     """
     place = tmp_path_factory.mktemp("clean") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     how = ["--no-deps", "--no-index", "--quiet", str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", "--python", str(place), "install", *how], check=True)
-    packages = sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)})
-    Path(packages, "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)}))
+    for one in depended_on(PROJECT["dependencies"]).values():
+        for top in {file.parts[0] for file in one.files or []} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(one.locate_file(top)))
     return place
 
 
@@ -90,6 +123,20 @@ def test_it_works_from_a_clean_environment(call, installed, tmp_path):
     call("codestage", "init", "quickstart")
     planned = json.loads(call("codestage", "plan", "quickstart.yaml", "--json"))
     assert planned["tokens"] < planned["tokens_unshared"]
+
+
+@pytest.mark.slow
+def test_a_study_runs_with_what_the_wheel_depends_on_and_no_more(call, tmp_path):
+    extras = ["ray", "lm_eval", "peft", "accelerate", "magika", "pytest", "wandb", "tensorboard"]
+    seen = call(
+        "python", "-c", f"from importlib.util import find_spec; print(*map(find_spec, {extras}))"
+    )
+    assert set(seen.split()) == {"None"}
+    assert call("python", "-c", IMPORT_ALL).split() == ["codestage.evaluate.harness", "lm_eval"]
+    call("codestage", "init", "ma2024", "--scale", "smoke", "--to", ".")
+    call("codestage", "run", "ma2024-2.6b.yaml")
+    assert (tmp_path / "ma2024-2.6b/results/report.html").exists()
+    assert json.loads(call("codestage", "status", "ma2024-2.6b", "--json"))["state"] == "done"
 
 
 def test_what_the_package_says_of_itself_agrees():
