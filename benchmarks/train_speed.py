@@ -10,7 +10,7 @@ Everyone trains the same Llama on packed rows of random tokens, one core, AdamW,
 
 MFU is the model's FLOPs (6 a parameter of a product, and attention) over the speed of one large bf16 product.
 
-    python benchmarks/train_speed.py [--sizes 1M 6M 27M] [--rounds 3]
+    python benchmarks/train_speed.py [--sizes 1M 6M 27M] [--rounds 3] [--limit-only]
 """
 
 import argparse
@@ -217,7 +217,7 @@ def peak() -> float:
     return 2 * 2048**3 / statistics.median(times[2:])
 
 
-def measure(name: str, rounds: int, steps: int) -> dict[str, Any]:
+def measure(name: str, rounds: int, steps: int, limit_only: bool) -> dict[str, Any]:
     size = shape(ModelSpec(family="llama", size=name), VOCAB)
     pool, eager = ModelPool(compiled=True), ModelPool(compiled=False)
     plain = Plain(size)
@@ -235,6 +235,8 @@ def measure(name: str, rounds: int, steps: int) -> dict[str, Any]:
             "trainer": lambda: trainer(size, steps),
             "trainer+": lambda: trainer(size, steps, bf16=True, torch_compile=True),
         }
+        if limit_only:
+            sides = {side: sides[side] for side in ("codestage", "bare, own graph", "bare, autocast")}
         speed = []
         for _ in range(rounds):
             for side, run in sides.items():
@@ -264,13 +266,16 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["1M", "6M", "27M"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0, help="a turn; default by size")
+    parser.add_argument(
+        "--limit-only", action="store_true", help="codestage and the bare loops, nobody else"
+    )
     asked = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     results = []
     for name in asked.sizes:
         steps = asked.steps or WARM + max(8, min(30, 60_000_000 // parse_count(name)))
-        result = measure(name, asked.rounds, steps)
+        result = measure(name, asked.rounds, steps, asked.limit_only)
         results.append(result)
         print(
             f"{name}: {result['parameters']:,} parameters with embeddings; {result['share_of_bare']:.1%} of a bare "
