@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,26 @@ def _read(folders: Sequence[Path]) -> list[Study]:
         if label in [s.label for s in studies]:
             label += f" {i}"
         studies.append(Study(label, records, effects))
+    _refuse_copies(studies)
     return studies
+
+
+def _refuse_copies(studies: Sequence[Study]) -> None:
+    """One training under two names would count twice.
+
+    Raises:
+        UserError: two studies say the same to the last digit.
+    """
+    for a, b in combinations(studies, 2):
+        found = [
+            {k: (r["estimate"], r["low"], r["high"]) for k, r in s.effects.items() if r["estimate"]}
+            for s in (a, b)
+        ]
+        if found[0] and found[0] == found[1]:
+            raise UserError(
+                f"{a.label} and {b.label} hold the same estimates to the last digit: one training under two names; leave "
+                "one of them out, or give it a model or seeds of its own"
+            )
 
 
 def _label(study: Mapping[str, Any], folder: Path) -> str:

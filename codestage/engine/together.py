@@ -6,6 +6,7 @@ Data is prepared and checkpoints are evaluated by the first process's workers, a
 step is done by all processes together, one step after the other.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -105,12 +106,15 @@ class Team:
     def _train(self, step: Step) -> bool:
         """Whether a step was done; not if all were asked to stop. What fails here ends the team."""
         from codestage.train.loop import Interrupted
+        from codestage.train.parallel import let_go
 
         self._at_work = True
         try:
             self.shop.do(step)
         except Interrupted:
             return False
+        gc.collect()  # a model in shards holds itself; the next would be built beside it
+        let_go()
         self._at_work = False
         return True
 

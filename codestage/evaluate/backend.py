@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging
 
 import codestage.pangu  # noqa: F401 - makes the model known to Transformers
+from codestage.attention import other_layers
 from codestage.data.own_code import unreadable
 from codestage.data.place import in_file
 from codestage.data.tokenizer import MARKS, puts_begin
@@ -194,10 +195,7 @@ def _readable(model: PreTrainedModel) -> None:
     Raises:
         UserError: the model keeps a state besides, or takes no positions.
     """
-    kinds = set(getattr(model.config, "layer_types", None) or ()) - {
-        "full_attention",
-        "sliding_attention",
-    }
+    kinds = other_layers(model.config)
     placed = "position_ids" in inspect.signature(model.base_model.forward).parameters
     if model._is_stateful or kinds or not placed:
         why = (

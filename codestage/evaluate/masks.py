@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from codestage.attention import bias_of
+from codestage.attention import NEAR, WHOLE, bias_of, reach_of
 
 Masks = Tensor | dict[str, Tensor]
 
@@ -21,13 +21,10 @@ def layer_masks(config: Any, seen: Tensor, of_queries: Tensor, of_keys: Tensor) 
     """
     adds = config._attn_implementation == "eager"
     whole = bias_of(seen[:, None]) if adds else seen[:, None]
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if not window or kinds == {"full_attention"}:
+    reach = reach_of(config)
+    if reach.window is None:
         return whole
-    near = of_queries[:, :, None] - of_keys[:, None, :] < window
+    near = of_queries[:, :, None] - of_keys[:, None, :] < reach.window
     narrow = (seen & near)[:, None]
     narrowed = bias_of(narrow) if adds else narrow
-    if kinds > {"sliding_attention"}:
-        return {"full_attention": whole, "sliding_attention": narrowed}
-    return narrowed
+    return {WHOLE: whole, NEAR: narrowed} if reach.both else narrowed

@@ -1,5 +1,6 @@
 """Shapes of models by size, and what they cost: no torch, so a study can be planned anywhere."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ def shape_told(shape: ModelShape) -> dict[str, Any]:
     held: dict[str, Any] = plain(shape)
     if shape.compile:
         del held["compile"]
+    if shape.config and json.loads(shape.config).get("sliding_window"):
+        held["windows"] = True  # training looked past them before
     return held
 
 

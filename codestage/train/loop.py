@@ -50,6 +50,8 @@ class StepLog:
     tokens_per_second: float
 
 
+PAUSE = 20
+"""Times as long as a save halts training it goes on before the next: saves take a twentieth of it at most."""
 SPIKE_BATCHES = 50
 """Batches whose mean loss a spike is measured against."""
 
@@ -74,6 +76,28 @@ def train_segment(
         Interrupted: `runtime.should_stop()` said so; the work is saved.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    try:
+        _train(segment, batches, out, pool, runtime, on_step, validation)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        raise RunError(
+            f"stage {segment.stage.name!r}: out of memory outside a micro-batch ({_first_line(error)}): the weights with their "
+            "gradients and the optimizer's state do not fit beside what else is there; take fewer --workers, a smaller "
+            "model or an adapter, or part the model over more processes by torchrun; finished checkpoints are kept"
+        ) from None
+
+
+def _train(
+    segment: Segment,
+    batches: Batches,
+    out: Path,
+    pool: ModelPool,
+    runtime: Runtime,
+    on_step: Callable[[StepLog], None],
+    validation: Validation | None,
+) -> None:
+    """`train_segment`, but for what is said where memory does not do."""
     world = runtime.world
     if batches.rows_per_batch % world.size:
         raise UserError(
@@ -85,17 +109,19 @@ def train_segment(
     state.begin(partials, runtime.report)
     trainer = _Trainer(state, batches, validation, runtime.report)
     began, begin_tokens = time.monotonic(), state.tokens
-    last_save, first = began, True
+    last_save, pause, first = began, runtime.checkpoint_seconds, True
     while state.batch < segment.stop:
-        late = time.monotonic() - last_save > runtime.checkpoint_seconds
+        late = time.monotonic() - last_save > pause and not partials.writing
         loss = trainer.step(stop=runtime.should_stop(), save=late)
         speed = (state.tokens - begin_tokens) / max(1e-9, time.monotonic() - began)
         on_step(StepLog(state.batch, state.tokens, loss, speed))
         if first:  # it compiled, which says nothing of the others
             began, begin_tokens, first = time.monotonic(), state.tokens, False
         if trainer.asked_to_stop or trainer.asked_to_save:
+            asked = time.monotonic()
             state.save(partials)
             last_save = time.monotonic()
+            pause = max(runtime.checkpoint_seconds, PAUSE * (last_save - asked))
         if trainer.asked_to_stop:
             partials.wait()
             raise Interrupted
@@ -170,10 +196,10 @@ class _Trainer:
                 except (RuntimeError, MemoryError) as error:
                     if not _is_lack_of_memory(error):
                         raise
-                    said = str(error)
+                    said = _first_line(error)
                     break
             else:
-                return torch.cat(found)
+                return torch.cat(found).cpu()
             self._lower_at_once(said)
 
     def _part(self, batch: Batch, rows: slice, predicted: int) -> Tensor:
@@ -190,7 +216,7 @@ class _Trainer:
                 "compile: false, or precision: float32 (NeoX in bf16 cannot be compiled for processors by torch 2.13)"
             ) from None
         self.weights.collect()
-        return row_nats.detach().cpu()
+        return row_nats.detach()
 
     def _lower_at_once(self, said: str) -> None:
         """Halve what is computed at once, if the stage wishes so and this process is alone."""
@@ -211,7 +237,8 @@ class _Trainer:
             torch.from_numpy(array[rows]).to(self.world.device)
             for array in (batch.tokens, batch.documents, batch.positions, batch.labels)
         )
-        return tokens.long(), seen_in(documents), positions.long(), labels.long()
+        seen = seen_in(documents, self.weights.reach)
+        return tokens.long(), seen, positions.long(), labels.long()
 
     def _count(
         self, batch: Batch, row_nats: Tensor, *, stop: bool, save: bool
@@ -243,12 +270,17 @@ class _Trainer:
         if after * times // total == before * times // total:
             return None
         found = []
+        share = self.batches.rows_per_batch // self.world.size
+        rows = max(1, min(self.state.at_once // self.stage.seq_len, share))
         for name, batches in self.validation.batches.items():
             sums = torch.zeros(2, dtype=torch.float64)
             for turn in range(-(-batches.n_batches // self.world.size)):
                 number = turn * self.world.size + self.world.rank
                 batch = batches[min(number, batches.n_batches - 1)]
-                nats = float(self.weights.forward(*self._inputs(batch, slice(None)))[0])
+                nats = sum(
+                    float(self.weights.forward(*self._inputs(batch, slice(first, first + rows)))[0])
+                    for first in range(0, len(batch.tokens), rows)
+                )
                 if number < batches.n_batches:  # all processes compute as often
                     sums += torch.tensor([nats, float((batch.labels != IGNORE).sum())])
             nats_of_all, predicted = self.world.sum(sums).tolist()
@@ -277,5 +309,11 @@ class _Trainer:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Also where PyTorch's own CPU allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "CPUAllocator" in str(error)
+    """Also where an allocator, Triton, cuBLAS or NCCL raise a plain RuntimeError."""
+    said = str(error)
+    plain = any(sign in said for sign in ("CPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"))
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or plain
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

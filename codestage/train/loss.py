@@ -6,8 +6,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedModel
+
+from codestage.train.attention import Seen
 
 LOGITS_AT_ONCE = 1 << 20
 """Logits in memory at a time on a processor: 4 MB in float32, which its cache holds."""
@@ -32,7 +33,7 @@ class PackedLoss(nn.Module):
         self._piece = torch.compile(nats_of, dynamic=False) if compiled else nats_of
 
     def forward(
-        self, tokens: Tensor, seen: Tensor | BlockMask, positions: Tensor, labels: Tensor
+        self, tokens: Tensor, seen: Seen, positions: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """All `[batch, seq]`, and what `attention.seen_in` makes of their documents -> (nats summed, nats a
         row `[batch]`).

@@ -27,6 +27,8 @@ from codestage.train.model import layers_of
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)
 """How long a process waits for its next order: data may be prepared in the meantime."""
+TOGETHER = timedelta(hours=1)
+"""How long it waits for the others' tensors: the first process makes fresh weights of large models by itself."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,22 @@ class World:
 
 def alone() -> World:
     """This process by itself, on its GPU if it has one."""
+    if torch.cuda.is_available():
+        _repeat()
     return World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def let_go() -> None:
+    """Give memory that nothing uses any more back to the GPU, for the processes beside this one."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _repeat() -> None:
+    """Have a GPU add in the same order each time, wherever PyTorch can."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def join(shard: int | None = None) -> World:
@@ -132,9 +149,11 @@ def join(shard: int | None = None) -> World:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(kind)
     if kind == "cuda":
+        _repeat()
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TOGETHER)
     sizes = (shard,) if shard == size else (size // shard, shard)
     names = ("shard",) if shard == size else ("replicate", "shard")
     mesh = init_device_mesh(kind, sizes, mesh_dim_names=names)

@@ -33,6 +33,11 @@ class Partials:
         self._writer = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
 
+    @property
+    def writing(self) -> bool:
+        """Whether what was begun is not on disk yet."""
+        return self._pending is not None and not self._pending.done()
+
     def save(self, whole: Checkpoint) -> None:
         """Write the state of one process in the background; its tensors must be copies."""
         self.wait()

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from codestage.attention import reach_of
 from codestage.study.models import ModelShape
 from codestage.study.schema import AdapterSpec
 from codestage.train.adapter import add_adapters, plain_name
@@ -25,11 +26,12 @@ class Whole:
         change = _change(adapter, seed)
         self.model, self.forward = pool.get(shape, seq_len, adapter, change)
         fresh: PreTrainedModel = build_model(shape, seq_len, seed)
-        torch.nn.Module.to(fresh, pool.device)
-        self.config = fresh.config.to_json_string()
+        self.config, self.reach = fresh.config.to_json_string(), reach_of(fresh.config)
         self.base = _copies(fresh, trained=False) if adapter else {}
+        """What adapters stand beside: in main memory, since only checkpoints ask for it again."""
         change(fresh)
-        self.trained = _copies(fresh, trained=True)
+        held = _copies(fresh, trained=True)
+        self.trained = {name: weight.to(pool.device) for name, weight in held.items()}
         """The float32 weights that are trained, by name; their gradients are in `.grad`."""
         self.tables = tables_of(fresh)
         self.publish_base()
@@ -82,7 +84,7 @@ class Sharded:
         with parameters_on_meta():
             model = build_model(shape, seq_len, 0, world.device)
             change(model)
-        self.config = model.config.to_json_string()
+        self.config, self.reach = model.config.to_json_string(), reach_of(model.config)
         self.tables = tables_of(model)
         if shape.recompute:
             recompute_activations(model)

@@ -327,6 +327,14 @@ def test_studies_that_share_nothing_are_refused(tmp_path, four):
         compare([four[0], other])
 
 
+def test_one_training_under_two_names_is_not_counted_twice(tmp_path, four):
+    again = finished(tmp_path / "again", family="mistral", parameters=500_000, key=0)
+    with pytest.raises(
+        UserError, match="llama 500k and mistral 500k hold the same estimates to the last digit"
+    ):
+        compare([*four, again], draws=16)
+
+
 def test_levels_that_hold_other_tasks_are_not_compared(tmp_path, four):
     other = finished(tmp_path / "other", key=9)
     path = other / "results" / "study.json"

@@ -301,3 +301,19 @@ def test_published_tasks_lie_in_the_folder_that_other_presets_name(tmp_path, sca
     path = tmp_path / "tune.yaml"
     path.write_text(text)
     assert load_study(path).evaluate.data == str(tmp_path.resolve() / "eval")
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop"])
+@pytest.mark.parametrize("name", ["zhang2025", "code-induced"])
+def test_models_that_are_compared_are_trained_apart(name, scale, tmp_path):
+    """Llama and Mistral of one size and seed would be one training, and its copies no agreement."""
+    seen = set()
+    for study in studies(name, scale, tmp_path):
+        if name == "code-induced" and "pseudocode" not in study.sources:
+            continue
+        family = {"mistral": "llama"}.get(study.model.family, study.model.family)
+        size = (study.model.hidden_size, study.model.layers, study.model.heads, study.model.kv_heads)
+        trained = {(family, size, seed) for seed in study.seeds}
+        assert trained.isdisjoint(seen), study.name
+        seen |= trained
+    assert len(seen) >= 5

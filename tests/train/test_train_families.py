@@ -12,7 +12,7 @@ from codestage.data.tokenizer import train_tokenizer
 from codestage.evaluate.backend import Backend
 from codestage.study.models import parameters, shape
 from codestage.study.schema import FAMILIES, GPT, ModelSpec
-from codestage.train.attention import document_bias
+from codestage.train.attention import document_bias, document_blocks
 from codestage.train.loss import PackedLoss
 from codestage.train.model import build_model
 
@@ -52,6 +52,24 @@ def test_packed_rows_are_scored_as_each_document_alone(family):
             nats = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
             expected[r] += float(nats)
     assert rows.numpy() == pytest.approx(expected, rel=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_gpu_attends_with_is_what_a_processor_does(family):
+    """FlexAttention has no backward pass here: the forward pass alone."""
+    made = of(family)
+    here, there = (build_model(made, SEQ_LEN, 1, torch.device(kind)) for kind in ("cpu", "cuda"))
+    batch = batches(stage())[0]
+    documents = torch.from_numpy(batch.documents)
+    told = {"position_ids": torch.from_numpy(batch.positions).long(), "use_cache": False}
+    tokens = torch.from_numpy(batch.tokens).long()
+    wanted = here.base_model(tokens, attention_mask=document_bias(documents), **told)
+    found = there.base_model(tokens, attention_mask=document_blocks(documents), **told)
+    real = documents >= 0
+    torch.testing.assert_close(
+        found.last_hidden_state[real], wanted.last_hidden_state[real], rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -98,20 +98,21 @@ def test_a_document_cannot_see_its_neighbours():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("window", [None, 9])
 @pytest.mark.parametrize("length", [16, 200, 256])
-def test_attention_in_pieces_and_in_blocks_is_plain_attention_in_each_document(length):
+def test_attention_in_pieces_and_in_blocks_is_plain_attention_in_each_document(length, window):
     torch.manual_seed(0)
     documents = torch.randint(0, 2, (3, length)).cumsum(1).int()
     documents[1, length // 2 :] = -1  # padding
     query = torch.randn(3, 4, length, 16)
     key, value = torch.randn(3, 2, length, 16), torch.randn(3, 2, length, 16)
     wanted = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=document_mask(documents), enable_gqa=True
+        query, key, value, attn_mask=document_mask(documents, window), enable_gqa=True
     ).transpose(1, 2)
     nothing = torch.nn.Module()
     for found, _ in (
-        products_attention(nothing, query, key, value, document_bias(documents)),
-        blocks_attention(nothing, query, key, value, document_blocks(documents)),
+        products_attention(nothing, query, key, value, document_bias(documents, window)),
+        blocks_attention(nothing, query, key, value, document_blocks(documents, window)),
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
