@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from codestage.errors import UserError
 from codestage.study.curves import Pieces
 from codestage.study.expand import Run, StagePlan, option_mixes
-from codestage.study.models import ModelShape, train_flops_per_token
+from codestage.study.models import ModelShape, attention_width, train_flops_per_token
 from codestage.study.schedule import phases
 from codestage.study.schema import Study
 
@@ -36,7 +37,7 @@ class Measure:
         """
         looks_at = 2 * self.attended / self.tokens  # the formula halves it for the causal mask
         products = train_flops_per_token(shape, 0) * self.slots / self.tokens
-        attention = 6.0 * shape.layers * looks_at * shape.hidden_size
+        attention = 6.0 * shape.layers * looks_at * attention_width(shape)
         return Fraction(round(products + attention))
 
 
@@ -47,6 +48,9 @@ def match(
 
     An example-matched stage holds as many examples as the stage's first option, its shares counted in
     examples; a flop-matched one costs what the first option costs, its shares counted in tokens.
+
+    Raises:
+        UserError: a matched stage ends before its warm-up does.
     """
     stages = [
         _matched(study, stage, measures[stage.seq_len], shape) if stage.matched else stage
@@ -70,6 +74,11 @@ def _matched(
         cost = {name: m.flops_per_token(shape) for name, m in measures.items()}
         total = spec.tokens * _mean(base, cost.__getitem__) / _mean(own, cost.__getitem__)
     tokens = max(1, round(total))
+    if tokens < spec.lr.warmup_tokens:
+        raise UserError(
+            f"stage {stage.name!r}, {stage.option!r}: {stage.matched} makes it {tokens:,} tokens, which end before the "
+            f"warm-up of {spec.lr.warmup_tokens:,}; lower its lr.warmup_tokens, or raise tokens"
+        )
     return replace(stage, tokens=tokens, phases=phases(tokens, own), matched="")
 
 

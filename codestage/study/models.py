@@ -29,11 +29,17 @@ class ModelShape:
     """Of a pretrained model: its Transformers configuration as JSON, which says all of its shape."""
     counted: tuple[int, int] = (0, 0)
     """Of a pretrained model: its parameters, and those without embeddings."""
+    active: int = 0
+    """Of a pretrained model with experts: its parameters without embeddings that a token is multiplied with."""
+    attends: int = 0
+    """Of a pretrained model whose heads together are not as wide as a layer: how wide they are."""
 
 
 def shape_told(shape: ModelShape) -> dict[str, Any]:
     """The shape as steps know it; what came later is told only where it is not as it was before."""
     held: dict[str, Any] = plain(shape)
+    for counted in ("active", "attends"):  # said by the configuration too
+        del held[counted]
     if shape.compile:
         del held["compile"]
     if shape.config and json.loads(shape.config).get("sliding_window"):
@@ -108,13 +114,19 @@ def parameters(shape: ModelShape, *, embeddings: bool = True, positions: int = 0
 
 
 def train_flops_per_token(shape: ModelShape, seq_len: int) -> float:
-    """6 per parameter of a matrix product, and 6 * layers * seq_len * hidden for causal attention.
+    """6 per parameter of a matrix product, and 6 * layers * seq_len * width of all heads for causal attention.
 
     The count of Chowdhery et al. 2022 (PaLM), appendix B, halved for the causal mask; the output
     table is a product, the input table is not.
     """
-    products = parameters(shape, embeddings=False) + shape.vocab_size * shape.hidden_size
-    return 6.0 * products + 6.0 * shape.layers * seq_len * shape.hidden_size
+    layers = shape.active or parameters(shape, embeddings=False)
+    products = layers + shape.vocab_size * shape.hidden_size
+    return 6.0 * products + 6.0 * shape.layers * seq_len * attention_width(shape)
+
+
+def attention_width(shape: ModelShape) -> int:
+    """Width of a token's queries, all heads together."""
+    return shape.attends or shape.hidden_size
 
 
 def memory_bytes(

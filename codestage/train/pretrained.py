@@ -77,11 +77,13 @@ def pretrained_shape(
     head = model.get_output_embeddings().weight.numel()
     tied = bool(config.tie_word_embeddings)
     total = sum(p.numel() for p in model.parameters())
+    body = total - table - (0 if tied else head)
+    heads = int(config.num_attention_heads)
     return ModelShape(
         family=str(config.model_type),
         hidden_size=int(config.hidden_size),
         layers=int(config.num_hidden_layers),
-        heads=int(config.num_attention_heads),
+        heads=heads,
         kv_heads=int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads),
         intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
         vocab_size=int(config.vocab_size),
@@ -91,8 +93,19 @@ def pretrained_shape(
         compile=spec.compile,
         marks=marks,
         config=_settings(config, marks),
-        counted=(total, total - table - (0 if tied else head)),
+        counted=(total, body),
+        active=_active(model, config, body),
+        attends=heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads),
     )
+
+
+def _active(model: Any, config: Any, body: int) -> int:
+    """Of `body` parameters without embeddings, those that one token meets: some of the experts, all of the rest."""
+    experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+    names = ("num_local_experts", "num_experts", "n_routed_experts")
+    there = next((n for name in names if (n := getattr(config, name, None))), None)
+    asked = getattr(config, "num_experts_per_tok", None)
+    return body if not (experts and there and asked) else body - experts + experts * asked // there
 
 
 def _settings(config: Any, marks: tuple[int, int, int]) -> str:

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from conftest import TINY
 
+from codestage.errors import UserError
 from codestage.study.expand import expand, runs
 from codestage.study.load import load_study
 from codestage.study.match import Measure, match
@@ -105,3 +106,15 @@ def test_other_stages_and_arms_stay_as_they_are(study):
             assert replace(after, tokens=0, phases=()) == replace(
                 before, tokens=0, phases=(), matched=""
             )
+
+
+def test_a_matched_stage_that_ends_in_its_warm_up_is_refused(study):
+    tune = study.stages["tune"]
+    slow = tune.lr.model_copy(update={"warmup_tokens": tune.tokens})
+    later = study.model_copy(
+        update={"stages": study.stages | {"tune": tune.model_copy(update={"lr": slow})}}
+    )
+    with pytest.raises(
+        UserError, match=r"stage 'tune', 'uniform@flop-matched': flop-matched makes it .* warm-up"
+    ):
+        matched(later, "text/uniform@flop-matched")

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from codestage.attention import reach_of
 from codestage.errors import UserError
+from codestage.study.models import parameters, train_flops_per_token
 from codestage.study.schema import ModelSpec
 from codestage.train.attention import seen_in
 from codestage.train.model import build_model
@@ -150,3 +151,18 @@ def test_layers_that_see_in_chunks_are_refused(tmp_path):
         UserError, match="layers of chunked_attention: documents in one row would see each other"
     ):
         shape_of(spec, tmp_path)
+
+
+def test_flops_count_the_heads_width_and_the_experts_that_are_asked(tmp_path):
+    heads = {"num_key_value_heads": 2, "intermediate_size": 32, "head_dim": 8, "pad_token_id": 0}
+    dense = shape_of(saved(tmp_path / "dense", "qwen3", **heads), tmp_path / "dense")
+    d, wide, kv, f, layers = 16, 32, 16, 32, 2
+    each = 2 * d * wide + 2 * d * kv + 3 * d * f + 2 * d + 2 * 8  # products, norms
+    products = layers * each + d + VOCAB * d
+    assert train_flops_per_token(dense, 10) == 6 * products + 6 * layers * 10 * wide
+    experts = heads | {"num_experts": 4, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+    mixed = shape_of(saved(tmp_path / "mixed", "qwen3_moe", **experts), tmp_path / "mixed")
+    one = 3 * d * 8
+    each = 2 * d * wide + 2 * d * kv + one + 4 * d + 2 * d + 2 * 8  # one expert of four, and who chooses
+    assert train_flops_per_token(mixed, 0) == 6 * (layers * each + d + VOCAB * d)
+    assert parameters(mixed, embeddings=False) == layers * (each + 3 * one) + d
