@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from codestage.engine.store import VERSIONS, Step, Store, disk_message, stands_on
+from codestage.engine.store import VERSIONS, Step, Store, disk_message, readable, stands_on
 from codestage.errors import RunError
 from codestage.evaluate.documents import from_json
 from codestage.evaluate.items import Cot
@@ -34,21 +34,28 @@ def take_over(steps: Iterable[Step], store: Store) -> int:
     here = Store(store.root)  # what only a remote store has is not worth being brought
     finished: dict[str, list[dict[str, Any]]] = {}
     for record in here.finished("evaluate") if waiting else ():
-        if record["version"] == VERSIONS["evaluate"]:
+        if readable(record) and record["version"] == VERSIONS["evaluate"]:
             finished.setdefault(record["inputs"]["checkpoint"], []).append(record)
     asked = _Asked(here)
     taken = 0
     for step in waiting:
         for record in sorted(finished.get(step.inputs["checkpoint"], ()), key=_age):
             for name, part in _parts(step, record, asked):
-                path = store.work(step) / f"{name}.parquet"
-                if not path.exists():
-                    try:
-                        keep(path, part)
-                    except OSError as error:
-                        raise RunError(disk_message(path, error)) from None
-                    taken += 1
+                taken += _put(store, step, name, part)
     return taken
+
+
+def _put(store: Store, step: Step, name: str, part: pa.Table) -> bool:
+    """Whether the part was not there yet."""
+    path = store.work_path(step) / f"{name}.parquet"
+    try:
+        store.work(step)
+        if there := path.exists():
+            return not there
+        keep(path, part)
+    except OSError as error:
+        raise RunError(disk_message(path, error)) from None
+    return True
 
 
 def _age(record: Record) -> float:

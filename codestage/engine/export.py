@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codestage.engine.shared import open_store
-from codestage.engine.store import Store, content, disk_message
+from codestage.engine.store import Store, content, disk_message, readable
 from codestage.errors import RunError, UserError
 
 MODEL_FILES = ("model.safetensors", "config.json")
@@ -33,7 +34,10 @@ def export(folder: Path, *, run: str, stage: str | None, to: Path) -> Path:
     store = open_store(folder)
     checkpoint = entry["stages"][last]["steps"][-1]
     model = [store.file("train", checkpoint, name) for name in MODEL_FILES]
-    tokenizer, scores = _tokenizer(store, checkpoint), _scores(folder, run, names[last])
+    tokenizer, scores = (
+        _tokenizer(store, checkpoint, study.get("tokenizer")),
+        _scores(folder, run, names[last]),
+    )
     try:
         to.mkdir(parents=True)
         for path in model:
@@ -72,11 +76,15 @@ def _find(folder: Path, run: str) -> tuple[dict[str, Any], dict[str, Any]]:
     raise UserError(f"no run {run!r}; the runs are {', '.join(e['run'] for e in runs)}")
 
 
-def _tokenizer(store: Store, checkpoint: str) -> Path:
-    """The tokenizer of the rows that the checkpoint was trained on."""
-    holds = json.loads(store.file("train", checkpoint, "step.json").read_text()).get("holds")
-    rows = set((holds or {}).values())
-    made = [record for record in store.finished("prepare") if content(record) in rows]
+def _tokenizer(store: Store, checkpoint: str, asked: str | None) -> Path:
+    """The tokenizer with which the study asked its models, or else that of the rows the checkpoint was trained on."""
+    if asked:
+        with suppress(RunError):  # let go since
+            return store.read("tokenizer", asked)
+    record = json.loads(store.file("train", checkpoint, "step.json").read_text())
+    rows, prepared = set(record.get("holds", {}).values()), set(record["inputs"].values())
+    finished = [record for record in store.finished("prepare") if readable(record)]
+    made = [r for r in finished if r["hash"] in prepared] or [r for r in finished if content(r) in rows]
     if not made:
         raise RunError(
             f"{store.root}: what {checkpoint[:8]} was trained on is not there; `codestage run` on the study "

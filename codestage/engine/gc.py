@@ -100,13 +100,16 @@ def needs(
 ) -> tuple[set[str], list[str]]:
     """Hashes of steps that are needed, finished or not, and what a reader should know of how that was found."""
     recorded = _recorded(store.root)
-    found, judged, notes = set(recorded), set(), []
+    found, judged, open_, notes = set(recorded), set(), set(), []
     work = [path.name.removeprefix(DOWNLOAD) for path in (store.root / "work").glob("*-*")]
     begun = [name.partition("-") for name in work]
     for study in studies:
         now = wanted(study, store)
         found |= now.steps.keys()
-        judged |= {s.inputs["checkpoint"] for s in now.steps.values() if s.kind == "evaluate"}
+        asked = [step for step in now.steps.values() if step.kind == "evaluate"]
+        judged |= {step.inputs["checkpoint"] for step in asked}
+        # till they are done, earlier ones are what answers are taken from
+        open_ |= {step.inputs["checkpoint"] for step in asked if step.hash not in held}
         if not now.complete:
             labels = ", ".join(step.label for step in now.missing)
             notes.append(
@@ -120,7 +123,7 @@ def needs(
     for hash_, record in held.items():  # the records do not name their evaluations
         if record.get("kind") == "evaluate":
             checkpoint = record.get("inputs", {}).get("checkpoint")
-            if checkpoint in recorded and checkpoint not in judged:
+            if checkpoint in open_ or (checkpoint in recorded and checkpoint not in judged):
                 found.add(hash_)
     return _with_inputs(found, held), notes
 

@@ -70,6 +70,7 @@ def write_records(
     write_atomically(out / "runs.json", json.dumps(entries, indent=1))
     whole = _study(study, runs, works, store, shape) | dict(facts)
     whole["tasks"] = _told_tasks(study, evaluations, store)
+    whole["tokenizer"] = next((step.inputs["tokenizer"] for step in evaluations.values()), None)
     write_atomically(out / "study.json", json.dumps(whole, indent=1))
     return out
 

@@ -28,8 +28,8 @@ VERSIONS = {
     "tokenizer": 1,
     "prepare": 2,
     "model": 1,
-    "train": 3,
-    "evaluate": 3,
+    "train": 4,
+    "evaluate": 4,
 }
 """Raised by hand when a kind of step gives other results than before for the same input."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "datasets")
@@ -73,6 +73,20 @@ def stands_on(inputs: Mapping[str, str], holds: Mapping[str, str]) -> dict[str, 
     return {**inputs, **holds}
 
 
+def readable(record: Mapping[str, Any]) -> bool:
+    """Whether what `step.json` says of a finished step is of the form that codestage writes."""
+    kinds = {
+        "config": dict,
+        "inputs": dict,
+        "label": str,
+        "version": int,
+        "hash": str,
+        "finished": float,
+    }
+    told = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+    return told and isinstance(record.get("holds", {}), dict)
+
+
 def content(record: Mapping[str, Any]) -> str:
     """Digest of what a finished step holds, by the checksums of its files."""
     return digest(record.get("checksums"))
@@ -90,9 +104,13 @@ class Store:
 
     def work(self, step: Step) -> Path:
         """Where a step works: the same folder after an interruption, so it can go on there."""
-        folder = self.root / "work" / f"{step.kind}-{step.hash}"
+        folder = self.work_path(step)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def work_path(self, step: Step) -> Path:
+        """The same, whether it is there or not."""
+        return self.root / "work" / f"{step.kind}-{step.hash}"
 
     def has(self, step: Step) -> bool:
         return (self.path(step.kind, step.hash) / "step.json").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codestage.engine.shared import open_store
-from codestage.engine.store import VERSIONS, Step, Store, stands_on
+from codestage.engine.store import VERSIONS, Step, Store, readable, stands_on
 from codestage.engine.wanted import Wanted, wanted
 from codestage.errors import UserError
 from codestage.study.identity import plain
@@ -105,7 +105,7 @@ class Explanations:
 
     def _of_kind(self, kind: str) -> dict[str, dict[str, Any]]:
         if kind not in self._held:
-            self._held[kind] = {r["hash"]: r for r in self._store.finished(kind) if _readable(r)}
+            self._held[kind] = {r["hash"]: r for r in self._store.finished(kind) if readable(r)}
         return self._held[kind]
 
     def _unwanted(self, asked: str) -> list[dict[str, Any]]:
@@ -129,6 +129,8 @@ def differences(was: Any, now: Any, names: Mapping[str, str], place: str = "") -
     """
     if was == now:
         return
+    if _by_name(was) and _by_name(now):  # tasks: where they stand in the list says nothing
+        was, now = dict(was), dict(now)
     if isinstance(was, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*was, *now]):
             inside = f"{place}.{key}" if place else str(key)
@@ -212,10 +214,12 @@ def _called(hash_: str, label: str, asked: str) -> bool:
     return by_hash or asked.casefold() in label.casefold()
 
 
-def _readable(record: Mapping[str, Any]) -> bool:
-    kinds = {"config": dict, "inputs": dict, "label": str, "version": int, "hash": str}
-    told = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
-    return told and isinstance(record.get("holds", {}), dict)
+def _by_name(value: Any) -> bool:
+    """Whether a list is one of (name, what it is) with each name once."""
+    pairs = isinstance(value, list) and all(
+        isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) for v in value
+    )
+    return bool(pairs and value) and len(dict(value)) == len(value)
 
 
 def _name(label: str, *, seed: bool = True) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codestage.data.disk import sync
 from codestage.evaluate.items import Cot, Item
 from codestage.evaluate.tasks import Task
 
@@ -65,4 +66,5 @@ def keep(path: Path, part: pa.Table) -> None:
     """Put a part where `kept` looks for it, in one move."""
     fresh = path.with_suffix(".part")
     pq.write_table(part, fresh)
+    sync(fresh)
     fresh.replace(path)

@@ -153,7 +153,7 @@ def tasks_of(named: Iterable[tuple[str, Any]], own: Sequence[Task]) -> list[Task
 
 
 def _harness_tasks(name: str, known: list[str]) -> Iterator[Task]:
-    """The harness's task of that name, or those of its group.
+    """The harness's task of that name, or those of its group; with the prefix where codestage has one of the name.
 
     Raises:
         UserError: it has none, or is not installed.
@@ -175,7 +175,7 @@ def _harness_tasks(name: str, known: list[str]) -> Iterator[Task]:
         )
     for one in names:
         yield Task(
-            name=one, domain="other", output_type="multiple_choice", metric="acc", version=0,
+            name=HARNESS + one if one in known else one, domain="other", output_type="multiple_choice", metric="acc", version=0,
             source="lm-evaluation-harness", licence="see its page", language="", suites=(), answer="text",
             split="", items=None, chance=None, max_new_tokens=0, letters=False, rationales=False, harness=one,
         )  # fmt: skip

@@ -139,6 +139,8 @@ class LRSpec(Model):
 
 OPTION_NAME, STAGE_NAME = r"^\w[\w .+%=-]*$", r"^\w[\w .-]*$"
 """Names of arms are made of them, with `/`, `@` and `#` between."""
+ROLES = ("parent", "model")
+"""What a train step calls the weights that it goes on from, beside its sources by their names."""
 KINDS_OF_EFFECT = ("interaction", "simple", "schedule", "control", "budget", "cot", "transfer")
 """What the report calls kinds of effects that are no stage's, so no stage can be called that."""
 
@@ -370,6 +372,10 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _names(self) -> "Study":
+        if taken := [name for name in self.sources if name in ROLES]:
+            raise ValueError(
+                f"a source cannot be called {taken[0]!r}, by which steps know what they go on from; take another name"
+            )
         if taken := [name for name in self.stages if name in KINDS_OF_EFFECT]:
             raise ValueError(
                 f"a stage cannot be called {taken[0]!r}, which is a kind of effect in the report; take another name"

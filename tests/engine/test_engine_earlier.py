@@ -1,5 +1,6 @@
 """Answers are taken from an earlier evaluation where the same would be answered again, and nowhere else."""
 
+import errno
 import json
 from dataclasses import asdict, replace
 
@@ -156,3 +157,16 @@ def test_damaged_answers_are_told_and_not_taken(store):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(RunError, match="damaged"):
         take_over([evaluation(items, store, cot=["off"])], store)
+
+
+def test_a_disk_that_is_full_when_answers_are_taken_is_one_message(store, monkeypatch):
+    items = items_step(store)
+    first = evaluation(items, store)
+    finish(first, items, store)
+
+    def full(self, step):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "work", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        take_over([evaluation(items, store, tasks=TASKS[:1])], store)

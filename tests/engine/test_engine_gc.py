@@ -202,3 +202,11 @@ def test_the_commands_find_the_study_file_beside_its_folder(study, monkeypatch, 
 def test_a_folder_where_nothing_ran_is_refused(tmp_path):
     with pytest.raises(UserError, match="no study was run here"):
         collect(Path(tmp_path / "nowhere"), [])
+
+
+def test_evaluations_stay_until_those_that_take_over_their_answers_are_done(study):
+    study.write_text(study.read_text().replace("cot: [off]", "cot: [off, supplied]"))
+    answer = ask(study)
+    assert "evaluate" not in {s["kind"] for s in answer["steps"]}
+    finish(study)
+    assert "evaluate" in {s["kind"] for s in ask(study)["steps"]}

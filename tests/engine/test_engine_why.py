@@ -8,7 +8,7 @@ from finished_fixture import MIXED, copy, finish, finished_study, own_text, writ
 from codestage.engine import store as stores
 from codestage.engine.store import Store
 from codestage.engine.wanted import wanted
-from codestage.engine.why import answer_lines, why
+from codestage.engine.why import answer_lines, differences, why
 from codestage.errors import UserError
 
 
@@ -151,3 +151,9 @@ def test_seeds_that_were_added_until_resolved_are_wanted(study):
     assert all(label.startswith("text/text#7 ") for label in labels)
     finish(study)
     assert ask(study)[0]["steps"] == []
+
+
+def test_tasks_are_compared_by_name_wherever_they_stand():
+    was, now = [["a", 1], ["b", 1], ["c", 2]], [["new", 0], ["a", 1], ["b", 3]]
+    found = {(c["field"], c["was"], c["now"]) for c in differences({"tasks": was}, {"tasks": now}, {})}
+    assert found == {("tasks.new", None, 0), ("tasks.b", 1, 3), ("tasks.c", 2, None)}

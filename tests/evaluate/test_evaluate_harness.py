@@ -16,7 +16,7 @@ from codestage.evaluate.documents import has_data, task_items
 from codestage.evaluate.harness import HarnessModel, task_names
 from codestage.evaluate.items import chance
 from codestage.evaluate.run import Evaluation
-from codestage.evaluate.tasks import all_tasks, folder, load_tasks
+from codestage.evaluate.tasks import all_tasks, folder, load_tasks, tasks_of
 from codestage.study.models import ModelShape
 from codestage.train.model import build_model
 
@@ -255,3 +255,14 @@ def test_a_real_model_scores_as_in_the_harness_on_six_published_tasks(manager):
     for task in ("coin_flips", "commonsense_qa", "ocnli", "bbh_navigate", "sat_math", "last_letter_concat", "boolean"):  # fmt: skip
         same(asked(ours, task, manager, n=2), asked(hf, task, manager, n=2), task)
     assert json.dumps(asked(ours, "boolean", manager, n=2)["results"])
+
+
+def test_a_task_of_the_harness_stays_that_where_codestage_has_one_of_its_name():
+    """Steps know tasks by name alone."""
+    both = load_tasks(["lm-eval:gsm8k", "gsm8k"])
+    again = tasks_of([(task.name, task.version) for task in both], [])
+    assert again == both
+    assert {task.name: task.harness for task in again} == {
+        "gsm8k": None,
+        "lm-eval:gsm8k": "gsm8k",
+    }

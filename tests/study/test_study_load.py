@@ -1,5 +1,6 @@
 """Reading study files: the design's example works, and nothing typed ends in a traceback."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -171,3 +172,12 @@ def test_the_largest_seeds_and_the_smallest_shares_are_exact(tmp_path):
 )
 def test_a_share_may_have_a_small_exponent(written, exact):
     assert parse_share(written) == Fraction(exact)
+
+
+@pytest.mark.parametrize("name", ["parent", "model"])
+def test_a_source_is_not_called_what_steps_call_their_weights(tmp_path, name):
+    """Such a source took the place of the checkpoint in the identity of what goes on from it."""
+    path = tmp_path / "a.yaml"
+    path.write_text(re.sub(r"\bchat\b(?=:)", name, TINY))
+    with pytest.raises(UserError, match=rf"a source cannot be called '{name}'.*take another name"):
+        load_study(path)
