@@ -1,6 +1,7 @@
 """The loop: against an independent one, in pieces, interrupted, damaged, diverging."""
 
 import shutil
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from codestage.train import checkpoint
 from codestage.train.attention import document_bias
 from codestage.train.loop import Interrupted
 from codestage.train.model import ModelPool, build_model
+from codestage.train.partials import Partials
 
 
 def reference_weights(plan, seed):
@@ -175,3 +177,21 @@ def test_interrupted_work_does_not_leak_into_another_segment(tmp_path):
     train(tmp_path / "x")
     train(tmp_path / "y")
     assert content(tmp_path / "x" / "checkpoint") == content(tmp_path / "y" / "checkpoint")
+
+
+def test_training_never_waits_for_the_last_save_to_begin_the_next(tmp_path, monkeypatch):
+    write, begin, begun = checkpoint.save, Partials.save, []
+
+    def slow(whole, folder):
+        time.sleep(0.2)
+        write(whole, folder)
+
+    def save(self, whole):
+        assert not self.writing
+        begun.append(whole.state.batch)
+        begin(self, whole)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(Partials, "save", save)
+    train(tmp_path, checkpoint_seconds=0.0)
+    assert begun

@@ -7,6 +7,7 @@ from train_fixture import ROWS, SEQ_LEN, content, stage, train
 from codestage.errors import RunError
 from codestage.train.loop import Interrupted
 from codestage.train.model import ModelPool
+from codestage.train.optim import Optimizers
 
 
 class Narrow(ModelPool):
@@ -76,3 +77,25 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(tmp_path):
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         train(tmp_path, plan=stage(**AUTO), pool=Narrow(0, broken))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "Triton Error [CUDA]: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_lack_of_memory_in_the_optimizer_is_told_too(tmp_path, monkeypatch, said):
+    """Its state is first made there, and no micro-batch makes it smaller."""
+
+    def full(self, rate):
+        raise RuntimeError(said + "\nand a page of advice")
+
+    monkeypatch.setattr(Optimizers, "step", full)
+    with pytest.raises(RunError) as told:
+        train(tmp_path, plan=stage())
+    assert "stage 'pretrain': out of memory outside a micro-batch" in str(told.value)
+    assert said in str(told.value)
+    assert "advice" not in str(told.value)
