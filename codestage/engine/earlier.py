@@ -50,8 +50,8 @@ def _put(store: Store, step: Step, name: str, part: pa.Table) -> bool:
     path = store.work_path(step) / f"{name}.parquet"
     try:
         store.work(step)
-        if there := path.exists():
-            return not there
+        if path.exists():
+            return False
         keep(path, part)
     except OSError as error:
         raise RunError(disk_message(path, error)) from None

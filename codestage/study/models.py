@@ -1,6 +1,5 @@
 """Shapes of models by size, and what they cost: no torch, so a study can be planned anywhere."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +41,6 @@ def shape_told(shape: ModelShape) -> dict[str, Any]:
         del held[counted]
     if shape.compile:
         del held["compile"]
-    if shape.config and json.loads(shape.config).get("sliding_window"):
-        held["windows"] = True  # training looked past them before
     return held
 
 
